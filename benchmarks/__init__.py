@@ -1,0 +1,1 @@
+"""How long llmcache takes, and what else would: ``python -m benchmarks``."""

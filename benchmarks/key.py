@@ -1,0 +1,99 @@
+"""What the key of a request costs, in multiples of the bare SHA-256 of its canonical bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from datetime import date
+from functools import partial
+from math import nan
+from typing import Any
+
+import orjson
+from pydantic import BaseModel
+
+from benchmarks import cases, peers
+from benchmarks.tables import Table, amount, budget, duration, ratio
+from benchmarks.timing import Effort, Row, compare
+from llmcache import llm_cached
+from llmcache.keys.canonical import canonical
+
+BASE = "SHA-256 of the same bytes"
+LLMCACHE = "llmcache, all of it"
+UNUSUAL_BUDGET = 10.0
+LARGE = 1_000_000
+LARGE_BUDGET = 1.5
+
+_sha256 = hashlib.sha256
+_SORTED = orjson.OPT_SORT_KEYS
+
+
+class Settings(BaseModel):
+    """A model among the arguments."""
+
+    effort: str = "low"
+    seed: int = 7
+
+
+UNUSUAL: dict[str, Any] = {
+    "a None": None,
+    "a date": date(2026, 1, 31),
+    "a nan": nan,
+    "a pydantic model": Settings(),
+}
+
+
+def tables(effort: Effort) -> list[Table]:
+    """Return the tables of this question."""
+    return [
+        _table(description, request, effort) for description, request in cases.requests().items()
+    ]
+
+
+def _table(description: str, request: dict[str, Any], effort: Effort) -> Table:
+    plain = canonical(request)
+    calls: dict[str, Callable[[], Any]] = {
+        BASE: lambda: _sha256(plain).digest(),
+        "orjson, sorted": lambda: _sha256(orjson.dumps(request, None, _SORTED)).digest(),
+        "json, sorted": lambda: _sha256(json.dumps(request, sort_keys=True).encode()).digest(),
+        "llmcache, form and digest": lambda: _sha256(canonical(request)).digest(),
+        LLMCACHE: _keyed(request),
+    }
+    unusual = {f"{LLMCACHE}, with {name}": value for name, value in UNUSUAL.items()}
+    for name, value in unusual.items():
+        calls[name] = _keyed({**request, "extra": value})
+    missing = []
+    for name, key in (("DSPy", peers.dspy_key), ("LiteLLM", peers.litellm_key)):
+        try:
+            calls[name] = partial(key(), request)
+        except ImportError as error:
+            missing.append([name, "", "", f"not installed: {error.name}"])
+    rows = [Row(name=name, call=call) for name, call in calls.items()]
+    found = compare(rows, base=BASE, effort=effort)
+    body = []
+    for name, timing in found.items():
+        note = ""
+        if name == LLMCACHE and len(plain) > LARGE:
+            note = budget(timing.ratio, LARGE_BUDGET)
+        elif name in unusual:
+            times = timing.ratio / found[LLMCACHE].ratio
+            note = f"{ratio(times)} without it: {budget(times, UNUSUAL_BUDGET)}"
+        body.append([name, duration(timing.seconds), ratio(timing.ratio), note])
+    return Table(
+        title=f"Key: {description}, {amount(len(plain))} bytes",
+        head=["key", "time", "ratio", "note"],
+        rows=body + missing,
+    )
+
+
+def _keyed(request: Mapping[str, Any]) -> Callable[[], Any]:
+    """Return the key of a call as a call takes it: binding, canonical form, digest."""
+
+    @llm_cached(name=f"keyed {len(request)}")
+    def complete(**request: Any) -> str:
+        raise NotImplementedError
+
+    complete.cache.key(**request)
+    keyer = complete._self_engine._resolved().free  # type: ignore[attr-defined]
+    return partial(keyer.request, None, (), request)

@@ -1,0 +1,161 @@
+"""The store in this process's memory: a cachetools map with an expiry per entry, under a lock."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from cachetools import TLRUCache
+
+from llmcache.backends.base import Removal
+from llmcache.policy import DEFAULT_MAX_SIZE, Clock
+
+
+class MemoryStore:
+    """Keeps the entries that were used last, each until it expires.
+
+    An expired entry goes before a live one, and of the live ones the one that
+    was not used for longest. What is stored are bytes, so that no caller can
+    spoil what the next one gets.
+
+    Args:
+        max_size: the most entries.
+        max_bytes: the most bytes of them all, ``None`` for no such bound.
+        clock: its ``monotonic`` says when an entry expires.
+
+    Example:
+        >>> store = MemoryStore(max_size=100)
+        >>> store.set("group:name", b"answer", 60.0)
+        True
+        >>> store.get("group:name")
+        b'answer'
+    """
+
+    def __init__(
+        self,
+        *,
+        max_size: int = DEFAULT_MAX_SIZE,
+        max_bytes: int | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self.max_size = max_size
+        self.max_bytes = max_bytes
+        self._lock = threading.RLock()
+        self._watchers: dict[str, Removal] = {}
+        self._sizes: Counter[str] = Counter()
+        self._ttl = 0.0
+        self._entries = _Entries(
+            max_size if max_bytes is None else max_bytes,
+            lambda _key, _data, now: now + self._ttl,
+            (clock or Clock()).monotonic,
+            None if max_bytes is None else len,
+            self._removed,
+        )
+
+    def get(self, key: str) -> bytes | None:
+        """Return what is stored under *key*, ``None`` for nothing."""
+        with self._lock:
+            try:
+                return self._entries[key]
+            except KeyError:
+                return None
+
+    def set(self, key: str, data: bytes, ttl: float) -> bool:
+        """Store *data* for *ttl* seconds, unless it alone is larger than ``max_bytes``."""
+        entries = self._entries
+        with self._lock, entries.timer:
+            self._discard(key)
+            now = entries.timer()
+            if now + ttl <= now or (self.max_bytes is not None and len(data) > self.max_bytes):
+                return False
+            while len(entries) >= self.max_size:
+                entries.popitem()
+            self._ttl = ttl
+            entries[key] = data
+            self._sizes[_group(key)] += 1
+            return True
+
+    def delete(self, key: str) -> bool:
+        """Forget *key*; say whether there was something to forget."""
+        with self._lock, self._entries.timer:
+            return self._discard(key)
+
+    def clear(self, group: str) -> None:
+        """Forget all keys of *group*."""
+        with self._lock, self._entries.timer:
+            for key in [key for key in self._entries if _group(key) == group]:
+                self._discard(key)
+
+    def size(self, group: str) -> int:
+        """Return the number of live entries in *group*."""
+        with self._lock:
+            self._entries.expire()
+            return self._sizes[group]
+
+    def watch(self, group: str, removal: Removal) -> None:
+        """Report to *removal* what is evicted or expires from *group*, to it alone."""
+        with self._lock:
+            self._watchers[group] = removal
+
+    async def aget(self, key: str) -> bytes | None:
+        """Do as `get`, which never waits for anything but its lock."""
+        return self.get(key)
+
+    async def aset(self, key: str, data: bytes, ttl: float) -> bool:
+        """Do as `set`."""
+        return self.set(key, data, ttl)
+
+    async def adelete(self, key: str) -> bool:
+        """Do as `delete`."""
+        return self.delete(key)
+
+    async def aclear(self, group: str) -> None:
+        """Do as `clear`."""
+        self.clear(group)
+
+    def _discard(self, key: str) -> bool:
+        """Forget *key* while the time is held still: an entry may expire between two readings."""
+        self._entries.expire()
+        if key not in self._entries:
+            return False
+        del self._entries[key]
+        self._sizes[_group(key)] -= 1
+        return True
+
+    def _removed(self, key: str, why: str) -> None:
+        group = _group(key)
+        self._sizes[group] -= 1
+        if watcher := self._watchers.get(group):
+            watcher(why)
+
+
+def _group(key: str) -> str:
+    return key.rpartition(":")[0]
+
+
+class _Entries(TLRUCache[str, bytes]):
+    """A `TLRUCache` that says what it drops."""
+
+    def __init__(
+        self,
+        maxsize: int,
+        ttu: Callable[[Any, Any, float], float],
+        timer: Callable[[], float],
+        getsizeof: Callable[[bytes], int] | None,
+        removed: Callable[[str, str], None],
+    ) -> None:
+        super().__init__(maxsize, ttu, timer, getsizeof)
+        self._removed = removed
+
+    def popitem(self) -> tuple[str, bytes]:
+        key, data = super().popitem()
+        self._removed(key, "evicted")
+        return key, data
+
+    def expire(self, time: float | None = None) -> list[tuple[str, bytes]]:
+        expired = list(super().expire(time))
+        for key, _ in expired:
+            self._removed(key, "expired")
+        return expired

@@ -1,0 +1,121 @@
+"""The names of classes in entries, and the classes of names: nothing is imported or run.
+
+A class that its module holds under its own name is found by that name, in
+`sys.modules` and `vars`. A parametrised pydantic model is found by its origin
+and its arguments. Any other class is known in this process alone, by a name
+that no other process can make.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from typing import Any, Final, TypeAlias
+from weakref import WeakKeyDictionary, WeakValueDictionary
+
+from llmcache.attributes import class_attribute, inherits, is_heap_type, namespace_of
+
+
+class ClassGone(LookupError):
+    """An entry's class is not here any more, or has changed."""
+
+
+Name: TypeAlias = "str | list[Any]"
+"""JSON: ``module:qualname``, or a list of the origin's name and the arguments'."""
+
+
+def lookup(name: str) -> Any:
+    """Return what the module holds under ``module:qualname``, ``None`` for nothing."""
+    module, _, qualname = name.partition(":")
+    found: Any = sys.modules.get(module)
+    for attribute in qualname.split("."):
+        found = namespace_of(found).get(attribute)
+    return found
+
+
+class LocalClasses:
+    """The classes that no module holds under their names."""
+
+    def __init__(self) -> None:
+        self._process = os.urandom(8).hex()
+        self._names: WeakKeyDictionary[type, str] = WeakKeyDictionary()
+        self._classes: WeakValueDictionary[str, type] = WeakValueDictionary()
+        self._lock = threading.RLock()
+        self._made = 0
+
+    def name_of(self, kind: type) -> str:
+        """Return the name of *kind*, the same as long as it lives, and never another's."""
+        with self._lock:
+            name = self._names.get(kind)
+            if name is None:
+                self._made += 1
+                name = f"{self._process}-{os.getpid()}:{self._made}"
+                self._names[kind] = name
+                self._classes[name] = kind
+            return name
+
+    def find(self, name: str) -> type | None:
+        """Return the class of a name, ``None`` if it is gone or another process's."""
+        return self._classes.get(name)
+
+
+_local: Final = LocalClasses()
+
+
+def name_of(kind: type) -> Name:
+    """Return the name by which `find` finds *kind*."""
+    metadata = vars(kind).get("__pydantic_generic_metadata__") or {}
+    origin = metadata.get("origin")
+    if origin is not None:
+        # pydantic names these by the bare names of their arguments, which many share.
+        parts = (origin, *metadata["args"])
+        named = [name_of(part) if isinstance(part, type) else None for part in parts]
+        found = None if None in named else find(named)
+        return named if found is kind else _local.name_of(kind)
+    if kind is _NONE_TYPE:
+        return "builtins:NoneType"
+    name = f"{kind.__module__}:{kind.__qualname__}"
+    return name if find(name) is kind else _local.name_of(kind)
+
+
+def find(name: Name) -> type | None:
+    """Return the class of a name that `name_of` gave, ``None`` if there is none here."""
+    if isinstance(name, list):
+        return _find_generic([find(part) for part in name])
+    found = _NONE_TYPE if name == "builtins:NoneType" else lookup(name) or _local.find(name)
+    return found if inherits(type(found), type) else None
+
+
+_NONE_TYPE: Final = type(None)
+
+
+def _find_generic(parts: list[type | None]) -> type | None:
+    """Return the pydantic model of an origin and its arguments.
+
+    pydantic knows those that were made here. It makes what is missing, if no
+    code of the arguments has a part in that.
+    """
+    origin: Any = parts[0]
+    arguments = tuple(parts[1:])
+    pydantic = sys.modules.get("pydantic")
+    if pydantic is None or None in parts or not inherits(origin, pydantic.BaseModel):
+        return None
+    for made in type.__subclasses__(origin):
+        metadata = vars(made).get("__pydantic_generic_metadata__") or {}
+        if metadata.get("origin") is origin and metadata.get("args") == arguments:
+            return made
+    ours = vars(pydantic.BaseModel)
+    as_pydantic_does = (
+        class_attribute(origin, "__class_getitem__") is ours["__class_getitem__"]
+        and len(origin.__pydantic_generic_metadata__["parameters"]) == len(arguments)
+        and all(_has_plain_schema(argument, pydantic.BaseModel) for argument in arguments)
+    )
+    return origin[arguments] if as_pydantic_does else None
+
+
+def _has_plain_schema(kind: Any, base: type) -> bool:
+    if inherits(kind, base):
+        own = class_attribute(kind, "__get_pydantic_core_schema__")
+        return own is vars(base)["__get_pydantic_core_schema__"]
+    return not is_heap_type(kind)

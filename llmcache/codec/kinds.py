@@ -1,0 +1,321 @@
+"""The kinds of objects that an entry can hold: a shape, which many share, and parts.
+
+A kind takes an object apart without asking it, and puts it together without
+running its constructor. Two objects are the same if their shapes are equal
+and their parts are the same.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import sys
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from enum import Enum, EnumMeta, Flag
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias, TypeVar
+from weakref import WeakKeyDictionary
+
+from llmcache.attributes import (
+    attributes_of,
+    class_attribute,
+    dictionary_of,
+    has_dictionary,
+    inherits,
+    is_plain,
+    slots_of,
+)
+from llmcache.codec import classes
+from llmcache.codec.classes import ClassGone
+from llmcache.errors import ConfigurationError, UncacheableValue
+
+T = TypeVar("T")
+
+Shape: TypeAlias = "list[Any]"
+"""JSON: the kind's name, the class's name, and what else instances share."""
+
+Build: TypeAlias = "Callable[[list[Any]], Any]"
+
+_set: Final = object.__setattr__
+_new: Final = object.__new__
+
+
+class Kind(Protocol):
+    """How the objects of one kind are taken apart and put together."""
+
+    @property
+    def name(self) -> str:
+        """The kind's name in shapes."""
+        ...
+
+    def claims(self, kind: type) -> bool:
+        """Say whether instances of the class *kind* are of this kind."""
+        ...
+
+    def shape(self, value: Any) -> Shape:
+        """Return what *value* shares with others of its class."""
+        ...
+
+    def parts(self, value: Any) -> Sequence[Any]:
+        """Return the values that *value* is made of."""
+        ...
+
+    def builder(self, kind: Any, shape: Shape) -> Build:
+        """Return what makes an object of *shape* and of the class *kind* from its parts.
+
+        Raises:
+            ClassGone: if the class has changed.
+        """
+        ...
+
+
+def fingerprint(names: Iterable[str]) -> str:
+    """Return a short mark that changes when a class's fields do."""
+    return hashlib.sha256(",".join(names).encode()).hexdigest()[:16]
+
+
+def check_fields(name: Any, mark: str, names: Iterable[str]) -> None:
+    """Raise `ClassGone` unless *mark* is the fingerprint of *names*."""
+    if fingerprint(names) != mark:
+        raise ClassGone(f"{name} has other fields now")
+
+
+class PlainObject:
+    """Dataclasses and attrs classes whose whole state is in their attributes."""
+
+    name = "object"
+
+    def claims(self, kind: type) -> bool:
+        made = class_attribute(kind, "__dataclass_fields__") is not None
+        return (made or "__attrs_attrs__" in vars(kind)) and is_plain(kind)
+
+    def shape(self, value: Any) -> Shape:
+        kind = type(value)
+        return [
+            self.name,
+            classes.name_of(kind),
+            fingerprint(self._fields(kind)),
+            list(attributes_of(value)),
+        ]
+
+    def parts(self, value: Any) -> Sequence[Any]:
+        return list(attributes_of(value).values())
+
+    def builder(self, kind: Any, shape: Shape) -> Build:
+        _, name, mark, names = shape
+        check_fields(name, mark, self._fields(kind))
+        known = {slot for base in kind.__mro__ for slot in slots_of(base)}
+        slots = [attribute for attribute in names if attribute in known]
+        others = [attribute for attribute in names if attribute not in known]
+        if others and not has_dictionary(kind):
+            raise ClassGone(f"{name} has other fields now")
+
+        def build(parts: list[Any]) -> Any:
+            state = dict(zip(names, parts, strict=True))
+            value = _new(kind)
+            for slot in slots:
+                _set(value, slot, state[slot])
+            if others:
+                dictionary_of(value).update((name, state[name]) for name in others)
+            return value
+
+        return build
+
+    @staticmethod
+    def _fields(kind: Any) -> list[str]:
+        if dataclasses.is_dataclass(kind):
+            return [field.name for field in dataclasses.fields(kind)]
+        return [field.name for field in kind.__attrs_attrs__]
+
+
+class NamedTuples:
+    """Named tuples, whether they were made by a call or by a class."""
+
+    name = "namedtuple"
+
+    def claims(self, kind: type) -> bool:
+        named = isinstance(class_attribute(kind, "_fields"), tuple)
+        return named and inherits(kind, tuple) and is_plain(kind, tuple)
+
+    def shape(self, value: Any) -> Shape:
+        kind = type(value)
+        if attributes_of(value):
+            raise UncacheableValue(f"the result holds a {kind.__qualname__} with attributes")
+        return [self.name, classes.name_of(kind), fingerprint(kind._fields)]
+
+    def parts(self, value: Any) -> Sequence[Any]:
+        return list(tuple.__iter__(value))
+
+    def builder(self, kind: Any, shape: Shape) -> Build:
+        _, name, mark = shape
+        check_fields(name, mark, kind._fields)
+        return lambda parts: tuple.__new__(kind, parts)
+
+
+class EnumMembers:
+    """Members of enums, by name; combined flags by value."""
+
+    name = "enum"
+
+    def claims(self, kind: type) -> bool:
+        return inherits(type(kind), EnumMeta)
+
+    def shape(self, value: Any) -> Shape:
+        kind = type(value)
+        name = value._name_ if self._is_listed(value) else None
+        return [self.name, classes.name_of(kind), self._mark(kind), name]
+
+    def parts(self, value: Any) -> Sequence[Any]:
+        return [] if self._is_listed(value) else [value._value_]
+
+    @staticmethod
+    def _is_listed(value: Any) -> bool:
+        return type(value).__members__.get(value._name_) is value
+
+    def builder(self, kind: Any, shape: Shape) -> Build:
+        _, name, mark, member = shape
+        if self._mark(kind) != mark:
+            raise ClassGone(f"{name} has other members now")
+        if member in kind.__members__:
+            found = vars(kind)["_member_map_"][member]
+            return lambda parts: found
+        if not issubclass(kind, Flag) or any(
+            "_missing_" in vars(base) for base in kind.__mro__[: kind.__mro__.index(Flag)]
+        ):
+            raise ClassGone(f"{name} has no member {member}")
+        return lambda parts: kind(parts[0])
+
+    @staticmethod
+    def _mark(kind: Any) -> str:
+        members: Iterable[tuple[str, Enum]] = kind.__members__.items()
+        plain = (str, int)
+        return fingerprint(
+            f"{name}={member._value_!r}" if type(member._value_) in plain else name
+            for name, member in members
+        )
+
+
+class MsgspecStruct:
+    """Structs of msgspec, which only their constructor can make: it runs no code of theirs."""
+
+    name = "msgspec"
+
+    def claims(self, kind: type) -> bool:
+        msgspec = sys.modules.get("msgspec")
+        return (
+            msgspec is not None
+            and inherits(kind, msgspec.Struct)
+            and class_attribute(kind, "__post_init__") is None
+            and not has_dictionary(kind)
+        )
+
+    def shape(self, value: Any) -> Shape:
+        kind = type(value)
+        return [self.name, classes.name_of(kind), fingerprint(kind.__struct_fields__)]
+
+    def parts(self, value: Any) -> Sequence[Any]:
+        kind = type(value)
+        return [class_attribute(kind, name).__get__(value, kind) for name in kind.__struct_fields__]
+
+    def builder(self, kind: Any, shape: Shape) -> Build:
+        _, name, mark = shape
+        names = kind.__struct_fields__
+        check_fields(name, mark, names)
+        return lambda parts: kind(**dict(zip(names, parts, strict=True)))
+
+
+class Registration(NamedTuple):
+    """How a user's class is taken apart and put together."""
+
+    encode: Callable[[Any], Any]
+    decode: Callable[[Any], Any]
+
+
+class RegisteredTypes:
+    """Classes that the user has said how to keep."""
+
+    name = "registered"
+
+    def __init__(self) -> None:
+        self._types: WeakKeyDictionary[type, Registration] = WeakKeyDictionary()
+        self._lock = threading.RLock()
+
+    def register(self, kind: type, registration: Registration) -> None:
+        with self._lock:
+            self._types[kind] = registration
+
+    def claims(self, kind: type) -> bool:
+        return kind in self._types
+
+    def shape(self, value: Any) -> Shape:
+        return [self.name, classes.name_of(type(value))]
+
+    def parts(self, value: Any) -> Sequence[Any]:
+        return [self._types[type(value)].encode(value)]
+
+    def builder(self, kind: Any, shape: Shape) -> Build:
+        return lambda parts: self._types[kind].decode(parts[0])
+
+
+_registered: Final = RegisteredTypes()
+
+KINDS: Final[tuple[Kind, ...]] = (
+    _registered,
+    EnumMembers(),
+    NamedTuples(),
+    PlainObject(),
+    MsgspecStruct(),
+)
+BY_NAME: Final = {kind.name: kind for kind in KINDS}
+
+
+def register_type(kind: type[T], *, encode: Callable[[T], Any], decode: Callable[[Any], T]) -> None:
+    """Say how results of a class are kept, if llmcache does not know it.
+
+    It holds for instances of exactly this class. A result is kept only if
+    what *decode* makes is encoded to the same again.
+
+    Args:
+        kind: the class.
+        encode: gets an instance and returns any value that llmcache can keep.
+        decode: gets such a value and returns an instance.
+
+    Raises:
+        ConfigurationError: if *kind* is no class.
+
+    Example:
+        >>> import llmcache
+        >>> class Answer:
+        ...     def __init__(self, text: str) -> None:
+        ...         self.text = text
+        >>> llmcache.register_type(Answer, encode=lambda a: a.text, decode=Answer)
+    """
+    if not isinstance(kind, type):
+        raise ConfigurationError(f"{kind!r} is no class")
+    _registered.register(kind, Registration(encode, decode))
+
+
+def is_registered(kind: type) -> bool:
+    """Say whether the user has said how instances of a class are kept."""
+    return _registered.claims(kind)
+
+
+def kind_of(value: Any) -> Kind | None:
+    """Return the kind that *value* is of, ``None`` if no kind claims its class."""
+    kind = type(value)
+    for candidate in KINDS:
+        if candidate.claims(kind):
+            return candidate
+    return None
+
+
+def class_of(shape: Shape, claims: Callable[[type], bool]) -> Any:
+    """Return the class of a shape.
+
+    Raises:
+        ClassGone: if the class is gone, or of another kind.
+    """
+    found = classes.find(shape[1])
+    if found is None or not claims(found):
+        raise ClassGone(f"no class {shape[1]} of kind {shape[0]} here")
+    return found

@@ -1,0 +1,288 @@
+"""Values as JSON: plain where they are plain, tagged where JSON has no word for them.
+
+A payload is the list of shapes, a line end, and the tree. In the tree a
+mapping with the member ``!`` is a tag, and everything else is itself; a
+mapping that has such a member of its own is written as a tag too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from math import copysign, isfinite, isnan
+from typing import Any, Final
+
+import orjson
+
+from llmcache.codec import models
+from llmcache.codec.kinds import BY_NAME, Build, Shape, class_of, kind_of
+from llmcache.codec.models import Reader, is_model
+from llmcache.codec.plans import Plans
+from llmcache.codec.words import BY_TAG, WORDS, Word, word_for
+from llmcache.errors import UncacheableValue
+
+PLAIN: Final = 0
+TREE: Final = 1
+
+_TAG: Final = "!"
+_dumps = orjson.dumps
+_loads = orjson.loads
+
+
+def encode(value: Any) -> tuple[int, bytes]:
+    """Return how *value* is written, and its bytes.
+
+    Raises:
+        UncacheableValue: if some part of it is of no kind that would come
+            back as it was; the message names the class.
+    """
+    writer = _TreeWriter()
+    try:
+        tree = writer.write(value)
+        if not writer.tags:
+            return PLAIN, _dumps(tree)
+        return TREE, _dumps(writer.shapes) + b"\n" + _dumps(tree)
+    except UncacheableValue:
+        raise
+    except (RecursionError, orjson.JSONEncodeError):
+        raise UncacheableValue("the result nests too deep, or contains itself") from None
+
+
+def decode(codec: int, payload: bytes) -> Any:
+    """Return the value that *payload* holds, a new one at each call.
+
+    Raises:
+        ClassGone: if a class is gone or has changed.
+        Exception: of any other kind if the payload is none.
+    """
+    if codec == PLAIN:
+        return _loads(payload)
+    if codec != TREE:
+        raise ValueError("a payload of an unknown codec")
+    shapes, _, tree = payload.partition(b"\n")
+    root = _loads(tree)
+    return _read(root, _plans.builders(shapes)) if type(root) in _NESTS else root
+
+
+def same(a: Any, b: Any) -> bool:
+    """Say whether two values are structurally the same.
+
+    They are if they have the same class and the same content at every depth;
+    `nan` is the same as `nan`, mappings have the same order, and sets have
+    none. No ``__eq__`` of theirs is asked.
+    """
+    kind = type(a)
+    if kind is not type(b):
+        return False
+    if kind in _EXACT:
+        return bool(a == b)
+    if kind is float:
+        return (a == b and copysign(1, a) == copysign(1, b)) or (isnan(a) and isnan(b))
+    if kind is list or kind is tuple:
+        return len(a) == len(b) and all(map(same, a, b))
+    if kind is dict:
+        return len(a) == len(b) and all(map(same, a, b)) and all(map(same, a.values(), b.values()))
+    if kind is set or kind is frozenset:
+        return _bag(a) == _bag(b)
+    if word := word_for(kind):
+        return bool(word.write(a) == word.write(b))
+    if is_model(kind):
+        return models.fields_set_of(a) == models.fields_set_of(b) and all(
+            map(same, models.parts_of(a), models.parts_of(b))
+        )
+    adapter = kind_of(a)
+    if adapter is None or adapter.shape(a) != adapter.shape(b):
+        return False
+    ours, theirs = adapter.parts(a), adapter.parts(b)
+    return len(ours) == len(theirs) and all(map(same, ours, theirs))
+
+
+_EXACT: Final = frozenset({type(None), bool, int, str})
+
+
+def _bag(items: Iterable[Any]) -> list[tuple[int, bytes]]:
+    return sorted(encode(item) for item in items)
+
+
+class _TreeWriter:
+    def __init__(self) -> None:
+        self.shapes: list[Shape] = []
+        self.tags = 0
+        self._places: dict[bytes, int] = {}
+        self._open: set[int] = set()
+
+    def write(self, value: Any) -> Any:
+        kind = type(value)
+        if value is None or kind is bool:
+            return value
+        if kind is str:
+            return value if _is_unicode(value) else self._word(WORDS[str], value)
+        if kind is int:
+            return value if -(2**63) <= value < 2**64 else self._word(WORDS[int], value)
+        if kind is float:
+            return value if isfinite(value) else self._word(WORDS[float], value)
+        if word := word_for(kind):
+            return self._word(word, value)
+        with self._inside(value):
+            return self._container(value, kind)
+
+    def _container(self, value: Any, kind: type) -> Any:
+        write = self.write
+        if kind is list:
+            return [write(item) for item in value]
+        if kind is dict:
+            if all(type(key) is str and _is_unicode(key) for key in value) and _TAG not in value:
+                return {key: write(item) for key, item in value.items()}
+            return self._tag("dict", *[[write(k), write(v)] for k, v in value.items()])
+        if kind is set or kind is frozenset:
+            return self._tag(kind.__name__, *map(write, sorted(value, key=encode)))
+        if kind is tuple:
+            return self._tag(kind.__name__, *map(write, value))
+        if is_model(kind):
+            place, parts = self._model(value)
+            return self._tag(place, *parts)
+        adapter = kind_of(value)
+        if adapter is None:
+            raise UncacheableValue(
+                f"the result holds a {kind.__module__}.{kind.__qualname__}, "
+                "which would not come back as it was; llmcache.register_type() says how it can"
+            )
+        return self._tag(self._place(adapter.shape(value)), *map(write, adapter.parts(value)))
+
+    def _model(self, model: Any) -> tuple[int, list[Any]]:
+        """Return the place of a model's shape, and its record and other values."""
+        attributes, extra, private = models.parts_of(model)
+        readers: dict[str, Reader] = {}
+        record: dict[str, Any] = {}
+        for name, item in attributes.items():
+            if item is not None:
+                record[name] = self._field(name, item, readers)
+        others = [self.write(values) for values in (extra, private) if values]
+        return self._place(models.shape_of(model, readers)), [record, *others]
+
+    def _field(self, name: str, item: Any, readers: dict[str, Reader]) -> Any:
+        """Return the field of a record, and note how to read it unless it is plain."""
+        if is_model(type(item)):
+            with self._inside(item):
+                place, parts = self._model(item)
+            readers[name] = place
+            return parts
+        if type(item) is list and item and all(is_model(type(one)) for one in item):
+            with self._inside(item):
+                written = [self._element(one) for one in item]
+            places = {place for place, _ in written}
+            if len(places) == 1:
+                readers[name] = [*places]
+                return [parts for _, parts in written]
+            readers[name] = None
+            return [self._tag(place, *parts) for place, parts in written]
+        tags = self.tags
+        plain = self.write(item)
+        if self.tags > tags:
+            readers[name] = None
+        return plain
+
+    def _element(self, model: Any) -> tuple[int, list[Any]]:
+        with self._inside(model):
+            return self._model(model)
+
+    @contextmanager
+    def _inside(self, value: Any) -> Iterator[None]:
+        """Refuse a value that is inside of itself."""
+        if id(value) in self._open:
+            raise UncacheableValue("the result contains itself")
+        self._open.add(id(value))
+        try:
+            yield
+        finally:
+            self._open.discard(id(value))
+
+    def _tag(self, tag: str | int, *content: Any) -> dict[str, Any]:
+        self.tags += 1
+        return {_TAG: [tag, *content]}
+
+    def _word(self, word: Word, value: Any) -> dict[str, Any]:
+        return self._tag(word.tag, word.write(value))
+
+    def _place(self, shape: Shape) -> int:
+        spelled = _dumps(shape)
+        if spelled not in self._places:
+            self._places[spelled] = len(self.shapes)
+            self.shapes.append(shape)
+        return self._places[spelled]
+
+
+def _builder_for(shape: Shape, builders: list[Build]) -> tuple[type, Build]:
+    """Return the class of a shape, and what makes its objects.
+
+    Args:
+        shape: one of a list.
+        builders: those of the shapes before it; the others will follow. Each
+            gets the parts of an object as they are in the tree.
+
+    Raises:
+        ClassGone: if the class is gone, has changed, or is of another kind.
+    """
+    if shape[0] != models.NAME:
+        kind = BY_NAME[shape[0]]
+        found = class_of(shape, kind.claims)
+        build = kind.builder(found, shape)
+        return found, lambda parts: build(_read(parts, builders))
+    found = class_of(shape, is_model)
+
+    def read_for(reader: Reader) -> Callable[[Any], Any]:
+        if reader is None:
+            return lambda node: _read(node, builders)
+        if isinstance(reader, list):
+            one = builders[_place(reader[0])]
+            return lambda nodes: [one(node) for node in nodes]
+        return builders[_place(reader)]
+
+    reads = {name: read_for(reader) for name, reader in shape[-1].items()}
+    return found, models.builder(found, shape, reads, read_for(None))
+
+
+_plans: Final = Plans(_builder_for)
+
+
+def _read(node: Any, builders: list[Build]) -> Any:
+    """Return the value of a list or mapping of the tree, which it may become itself."""
+    if type(node) is list:
+        for place, item in enumerate(node):
+            if type(item) in _NESTS:
+                node[place] = _read(item, builders)
+        return node
+    if _TAG not in node:
+        for key, item in node.items():
+            if type(item) in _NESTS:
+                node[key] = _read(item, builders)
+        return node
+    tag, *parts = node[_TAG]
+    if type(tag) is int:
+        return builders[_place(tag)](parts)
+    if tag in _BUILDERS:
+        return _BUILDERS[tag](_read(parts, builders))
+    return BY_TAG[tag].read(parts[0])
+
+
+def _place(place: int) -> int:
+    if place < 0:
+        raise ValueError("no shape")
+    return place
+
+
+_NESTS: Final = frozenset({list, dict})
+_BUILDERS: Final[dict[str, Callable[[list[Any]], Any]]] = {
+    "dict": dict,
+    "tuple": tuple,
+    "set": set,
+    "frozenset": frozenset,
+}
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,197 @@
+"""Values of one piece that JSON has no word for, each as a tag and some JSON.
+
+Two are the same if they are written the same: `nan` is `nan`, ``-0.0`` is not
+``0.0``, and a date is never its text.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
+from decimal import Decimal
+from fractions import Fraction
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any, Final
+from uuid import UUID, SafeUUID
+from zoneinfo import ZoneInfo
+
+from llmcache.attributes import inherits
+from llmcache.codec.classes import ClassGone
+from llmcache.errors import UncacheableValue
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """How the values of exactly one class are written and read.
+
+    Args:
+        tag: names the class in entries.
+        write: returns JSON.
+        read: returns the value of that JSON; raises for anything else.
+    """
+
+    tag: str
+    write: Callable[[Any], Any]
+    read: Callable[[Any], Any]
+
+
+def _module(name: str) -> Any:
+    if name not in sys.modules:
+        raise ClassGone(f"{name} is not loaded here")
+    return sys.modules[name]
+
+
+def _zone(zone: tzinfo | None) -> Any:
+    kind = type(zone)
+    if zone is None:
+        return None
+    if kind is timezone:
+        offset, *name = zone.__getinitargs__()  # type: ignore[attr-defined]
+        return ["utc"] if zone is UTC else ["timezone", _timedelta(offset), *name]
+    if kind is ZoneInfo and getattr(zone, "key", None):
+        return ["zone", zone.key]  # type: ignore[attr-defined]
+    core = sys.modules.get("pydantic_core")
+    if core is not None and kind is core.TzInfo:
+        return ["pydantic", (zone.utcoffset(None) or timedelta()).total_seconds()]
+    raise UncacheableValue(
+        f"the result has a time in a {kind.__qualname__}, which would not come back as it was"
+    )
+
+
+def _read_zone(written: Any) -> tzinfo | None:
+    if written is None:
+        return None
+    tag, *content = written
+    if tag == "utc":
+        return UTC
+    if tag == "timezone":
+        return timezone(timedelta(*content[0]), *content[1:])
+    if tag == "zone":
+        return ZoneInfo(content[0])
+    if tag == "pydantic":
+        return _module("pydantic_core").TzInfo(content[0])  # type: ignore[no-any-return]
+    raise ValueError("no time zone")
+
+
+def _datetime(value: datetime) -> Any:
+    return [value.replace(tzinfo=None).isoformat(), value.fold, _zone(value.tzinfo)]
+
+
+def _read_datetime(written: Any) -> datetime:
+    text, fold, zone = written
+    return datetime.fromisoformat(text).replace(fold=fold, tzinfo=_read_zone(zone))
+
+
+def _time(value: time) -> Any:
+    return [value.replace(tzinfo=None).isoformat(), value.fold, _zone(value.tzinfo)]
+
+
+def _read_time(written: Any) -> time:
+    text, fold, zone = written
+    return time.fromisoformat(text).replace(fold=fold, tzinfo=_read_zone(zone))
+
+
+def _timedelta(value: timedelta) -> list[int]:
+    return [value.days, value.seconds, value.microseconds]
+
+
+def _base64(value: bytes | bytearray) -> str:
+    return base64.b64encode(value).decode()
+
+
+def _read_base64(written: str) -> bytes:
+    return base64.b64decode(written, validate=True)
+
+
+_DTYPE: Final = re.compile(r"[<>|=]?(?:[?biufcSU]\d{0,9}|[mM]8(?:\[\w+\])?)")
+
+
+def _array(value: Any) -> Any:
+    spelled = value.dtype.str
+    if not _DTYPE.fullmatch(spelled) or not value.dtype.itemsize:
+        raise UncacheableValue(f"the result holds a numpy {value.dtype.kind!r} array")
+    order = "F" if value.flags.f_contiguous and not value.flags.c_contiguous else "C"
+    return [spelled, list(value.shape), order, _base64(value.tobytes(order))]
+
+
+def _read_array(written: Any) -> Any:
+    spelled, shape, order, data = written
+    if not _DTYPE.fullmatch(spelled) or order not in {"C", "F"}:
+        raise ValueError("no array")
+    numpy = _module("numpy")
+    flat = numpy.frombuffer(bytearray(_read_base64(data)), dtype=spelled)
+    return flat.reshape(shape, order=order)
+
+
+def _scalar(value: Any) -> Any:
+    spelled = value.dtype.str
+    if not _DTYPE.fullmatch(spelled) or not value.dtype.itemsize:
+        raise UncacheableValue(f"the result holds a numpy {value.dtype.kind!r} scalar")
+    return [spelled, _base64(value.tobytes())]
+
+
+def _read_scalar(written: Any) -> Any:
+    spelled, data = written
+    return _read_array([spelled, [1], "C", data])[0]
+
+
+WORDS: Final[dict[type, Word]] = {
+    int: Word("int", lambda value: f"{value:x}", lambda written: int(written, 16)),
+    float: Word("float", repr, float),
+    str: Word(
+        "text",
+        lambda value: value.encode("utf-8", "surrogatepass").hex(),
+        lambda written: bytes.fromhex(written).decode("utf-8", "surrogatepass"),
+    ),
+    bytes: Word("bytes", _base64, _read_base64),
+    bytearray: Word("bytearray", _base64, lambda written: bytearray(_read_base64(written))),
+    complex: Word(
+        "complex",
+        lambda value: [repr(value.real), repr(value.imag)],
+        lambda written: complex(float(written[0]), float(written[1])),
+    ),
+    date: Word("date", date.isoformat, date.fromisoformat),
+    time: Word("time", _time, _read_time),
+    datetime: Word("datetime", _datetime, _read_datetime),
+    timedelta: Word("timedelta", _timedelta, lambda written: timedelta(*written)),
+    Decimal: Word("decimal", str, Decimal),
+    Fraction: Word(
+        "fraction",
+        lambda value: [f"{value.numerator:x}", f"{value.denominator:x}"],
+        lambda written: Fraction(int(written[0], 16), int(written[1], 16)),
+    ),
+    UUID: Word(
+        "uuid",
+        lambda value: [value.hex, value.is_safe.value],
+        lambda written: UUID(hex=written[0], is_safe=SafeUUID(written[1])),
+    ),
+    range: Word(
+        "range",
+        lambda value: [f"{n:x}" for n in (value.start, value.stop, value.step)],
+        lambda written: range(*(int(n, 16) for n in written)),
+    ),
+    type(...): Word("ellipsis", lambda value: 0, lambda written: ...),
+    PurePosixPath: Word("pureposixpath", str, PurePosixPath),
+    PureWindowsPath: Word("purewindowspath", str, PureWindowsPath),
+    type(Path()): Word("path", str, Path),
+}
+_ARRAY: Final = Word("ndarray", _array, _read_array)
+_SCALAR: Final = Word("numpy", _scalar, _read_scalar)
+
+BY_TAG: Final = {word.tag: word for word in (*WORDS.values(), _ARRAY, _SCALAR)}
+
+
+def word_for(kind: type) -> Word | None:
+    """Return the word for the values of a class, ``None`` if there is none."""
+    if word := WORDS.get(kind):
+        return word
+    numpy = sys.modules.get("numpy")
+    if numpy is None:
+        return None
+    if kind is numpy.ndarray:
+        return _ARRAY
+    return _SCALAR if inherits(kind, numpy.generic) else None

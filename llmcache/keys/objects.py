@@ -1,0 +1,243 @@
+"""Canonical form of instances: the class, and every attribute.
+
+What says itself how it is keyed comes first, then the known SDKs' clients and
+sentinels, then the kinds of classes whose whole state is known, and last any
+instance of a class that is written in Python throughout, so that no state can
+hide in another language.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import threading
+from collections import Counter, OrderedDict, defaultdict
+from collections.abc import Callable
+from contextlib import suppress
+from enum import Enum
+from typing import Any, Final, TypeVar
+from uuid import UUID
+
+from llmcache import clients
+from llmcache.attributes import attributes_of, dictionary_of, inherits, is_plain, lineage
+from llmcache.errors import ConfigurationError, UncacheableArgument
+from llmcache.keys.canonical import Walk, Writer, describe, finds, text
+from llmcache.keys.code import class_name
+from llmcache.keys.values import digest
+
+T = TypeVar("T")
+
+_JSON_KINDS: Final = (type(None), bool, int, float, str, list, tuple, dict)
+_CONTAINERS: Final = (OrderedDict, defaultdict, Counter)
+
+# By their addresses, which live as long as they are held here.
+_registered: Final[dict[int, tuple[type, Callable[[Any], Any]]]] = {}
+_registering: Final = threading.RLock()
+
+
+def register_key(kind: type[T], function: Callable[[T], Any]) -> None:
+    """Say how instances of a class count in keys: by what *function* returns for them.
+
+    It holds for instances of subclasses, too, unless they are registered
+    themselves; the class stays part of the key. A method ``__llmcache_key__``
+    on a class of your own does the same.
+
+    Args:
+        kind: a class, but none that JSON has a word for, and no enum.
+        function: gets an instance and returns any value with a canonical form.
+
+    Raises:
+        ConfigurationError: if *kind* is no such class.
+
+    Example:
+        >>> import llmcache
+        >>> class Tool:
+        ...     def __init__(self, name: str) -> None:
+        ...         self.name, self.lock = name, object()
+        >>> llmcache.register_key(Tool, lambda tool: tool.name)
+    """
+    if not isinstance(kind, type) or kind in _JSON_KINDS or issubclass(kind, Enum | UUID):
+        raise ConfigurationError(f"{kind!r} cannot be given a key of its own")
+    with _registering:
+        _registered[id(kind)] = kind, function
+
+
+def subject(owner: Any) -> bytes:
+    """Return the canonical form of what a function is bound to: an instance or a class.
+
+    An instance without attributes is its class: there is nothing else that a
+    method could answer from.
+    """
+    walk = Walk()
+    if isinstance(owner, type):
+        return b"!owner[%b]" % class_name(owner, walk)
+    if _own_key(owner) is None and _is_askable(type(owner)) and not attributes_of(owner):
+        return b"!object[%b,{}]" % class_name(type(owner), walk)
+    return walk.encode(owner)
+
+
+def _own_key(value: Any) -> Writer | None:
+    return _keyed if any(_says_its_key(base) for base in lineage(type(value))) else None
+
+
+def _keyed(value: Any, walk: Walk) -> bytes:
+    kind = type(value)
+    base = next(b for b in lineage(kind) if _says_its_key(b))
+    known = _registered.get(id(base))
+    key = kind.__llmcache_key__(value) if known is None else known[1](value)
+    return b"!keyed[%b,%b]" % (class_name(kind, walk), walk.encode(key))
+
+
+def _says_its_key(kind: type) -> bool:
+    return id(kind) in _registered or "__llmcache_key__" in vars(kind)
+
+
+def _client(value: Any) -> Writer | None:
+    return _client_settings if clients.client_of(value) is not None else None
+
+
+def _client_settings(value: Any, walk: Walk) -> bytes:
+    return b"!client[%b,%b]" % (class_name(type(value), walk), walk.encode(clients.settings(value)))
+
+
+def _sentinel(value: Any) -> Writer | None:
+    return _sentinel_class if clients.is_sentinel(value) else None
+
+
+def _sentinel_class(value: Any, walk: Walk) -> bytes:
+    return b"!sentinel[%b]" % class_name(type(value), walk)
+
+
+def _model(value: Any) -> Writer | None:
+    pydantic = sys.modules.get("pydantic")
+    return _model_parts if pydantic and inherits(type(value), pydantic.BaseModel) else None
+
+
+def _model_parts(value: Any, walk: Walk) -> bytes:
+    kind = type(value)
+    known = kind.__pydantic_fields__
+    fields = {name: item for name, item in dictionary_of(value).items() if name in known}
+    return b"!model[%b,%b,%b,%b]" % (
+        class_name(kind, walk),
+        walk.encode(fields),
+        walk.encode(value.__pydantic_extra__ or {}),
+        walk.encode(value.__pydantic_private__ or {}),
+    )
+
+
+def _struct(value: Any) -> Writer | None:
+    msgspec = sys.modules.get("msgspec")
+    return _struct_parts if msgspec and inherits(type(value), msgspec.Struct) else None
+
+
+def _struct_parts(value: Any, walk: Walk) -> bytes:
+    kind = type(value)
+    state = attributes_of(value)
+    for name in kind.__struct_fields__:
+        with suppress(AttributeError):
+            state[name] = object.__getattribute__(value, name)
+    return b"!object[%b,%b]" % (class_name(kind, walk), walk.encode(state))
+
+
+def _array(value: Any) -> Writer | None:
+    numpy = sys.modules.get("numpy")
+    if numpy and type(value) is numpy.ndarray:
+        return _array_parts
+    return _scalar_parts if numpy and inherits(type(value), numpy.generic) else None
+
+
+def _array_parts(value: Any, walk: Walk) -> bytes:
+    if value.dtype.names is not None:
+        return _record_parts(value, walk)
+    shape, dtype = walk.encode(value.shape), text(value.dtype.str)
+    if value.dtype.hasobject:
+        return b"!ndarray[%b,%b,%b]" % (dtype, shape, walk.encode(value.tolist()))
+    return b"!ndarray[%b,%b,%b]" % (dtype, shape, digest(value.tobytes()))
+
+
+def _scalar_parts(value: Any, walk: Walk) -> bytes:
+    if value.dtype.names is not None:
+        raise UncacheableArgument("is a structured numpy scalar")
+    return b"!numpy[%b,%b]" % (text(value.dtype.str), digest(value.tobytes()))
+
+
+def _record_parts(value: Any, walk: Walk) -> bytes:
+    """Return the fields of a structured array, without the bytes between them."""
+    fields = [b"[%b,%b]" % (text(n), walk.encode(value[n])) for n in value.dtype.names]
+    return b"!record[%b,[%b]]" % (walk.encode(value.shape), b",".join(fields))
+
+
+def _builtin_subclass(value: Any) -> Writer | None:
+    kind = type(value)
+    if any(kind is container for container in _CONTAINERS):
+        return _subclass_parts
+    plain = is_plain(kind, *_BASES, *_CONTAINERS)
+    return _subclass_parts if plain and _base_of(kind) is not object else None
+
+
+def _subclass_parts(value: Any, walk: Walk) -> bytes:
+    kind: Any = type(value)
+    base = _base_of(kind)
+    state = dict(attributes_of(value))
+    if inherits(kind, defaultdict):
+        state["default_factory"] = value.default_factory
+    names = getattr(kind, "_fields", None)
+    if base is tuple and isinstance(names, tuple):
+        parts = walk.encode(dict(zip(names, tuple.__iter__(value), strict=True)))
+    else:
+        parts = walk.encode(_BASES[base](value))
+    return b"!as[%b,%b,%b]" % (class_name(kind, walk), parts, walk.encode(state))
+
+
+_BASES: Final[dict[type, Callable[[Any], Any]]] = {
+    str: str.__str__,
+    bytes: lambda value: bytes.__getitem__(value, slice(None)),
+    int: int.__index__,
+    float: float.__float__,
+    tuple: lambda value: list(tuple.__iter__(value)),
+    list: lambda value: list(list.__iter__(value)),
+    dict: lambda value: dict(dict.items(value)),
+    set: lambda value: set(set.__iter__(value)),
+    frozenset: lambda value: frozenset(frozenset.__iter__(value)),
+}
+
+
+def _base_of(kind: type) -> type:
+    """Return the JSON-like class that *kind* is a subclass of, `object` for none."""
+    return next((base for base in _BASES if inherits(kind, base)), object)
+
+
+def _instance(value: Any) -> Writer | None:
+    return _instance_parts if _is_askable(type(value)) else None
+
+
+def _instance_parts(value: Any, walk: Walk) -> bytes:
+    kind = type(value)
+    state = attributes_of(value)
+    if not state and not dataclasses.is_dataclass(kind):
+        raise UncacheableArgument(
+            f"is {describe(kind)} without attributes, which only its address tells from another"
+        )
+    return b"!object[%b,%b]" % (class_name(kind, walk), walk.encode(state))
+
+
+def _is_askable(kind: type) -> bool:
+    """Say whether instances of a class may count in a key by their attributes.
+
+    What the standard library's classes hold (locks, queues, caches) is not
+    what a caller asks for: those that are keyed are keyed by name.
+    """
+    return is_plain(kind) and kind.__module__.partition(".")[0] not in sys.stdlib_module_names
+
+
+for _finder in (
+    _own_key,
+    _client,
+    _sentinel,
+    _model,
+    _struct,
+    _array,
+    _builtin_subclass,
+    _instance,
+):
+    finds(_finder)

@@ -1,0 +1,209 @@
+"""The source of functions and classes, exactly theirs or none.
+
+`inspect.getsource` answers with whatever stands where a function says that it
+was defined: all lambdas of a line, the last class of that name in the file,
+the main program for anything executed from a text, a file that was changed
+since it was imported. Here the file is parsed and compiled again, and what is
+found must be the one thing that fits.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import inspect
+import linecache
+import re
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import lru_cache
+from types import CodeType, FunctionType
+from typing import Any, Final, TypeAlias
+from weakref import WeakKeyDictionary
+
+_Function: TypeAlias = "ast.FunctionDef | ast.AsyncFunctionDef"
+_Scope: TypeAlias = "ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef"
+
+# Names in angle brackets are no files, but for those that put their text into linecache.
+_TEXTS: Final = ("<ipython", "<doctest")
+
+_COMPREHENSION: Final = re.compile(r"<(?:list|set|dict)comp>\.|<genexpr>\.")
+
+_classes: Final[WeakKeyDictionary[type, str | None]] = WeakKeyDictionary()
+_lock: Final = threading.RLock()
+
+
+def function_source(function: FunctionType) -> str | None:
+    """Return the SHA-256 of a function's source in hex, ``None`` without source.
+
+    For a ``def`` that is its text without decorators, for a lambda the expression.
+    """
+    code = function.__code__
+    index = _index_of(code.co_filename)
+    if index is None or code not in index.codes:
+        return None
+    if code.co_name == "<lambda>":
+        return index.digest(_fitting_lambda(code, index.lambdas.get(_scope_of(code), [])))
+    defined = index.functions.get(_scope_of(code), [])
+    found = [node for node in defined if _first_line(node) == code.co_firstlineno]
+    return index.digest(found[0] if len(found) == 1 else None)
+
+
+def class_source(kind: type) -> str | None:
+    """Return the SHA-256 of a class's source in hex, ``None`` without source."""
+    with _lock:
+        if kind not in _classes:
+            _classes[kind] = _class_source(kind)
+        return _classes[kind]
+
+
+def is_written(code: CodeType) -> bool:
+    """Say whether *code* stands in a file, and was not generated."""
+    return not code.co_filename.startswith("<") or code.co_filename.startswith(_TEXTS)
+
+
+@dataclass(frozen=True, slots=True)
+class _Index:
+    """What a file defines."""
+
+    text: str
+    codes: frozenset[CodeType]
+    functions: dict[str, list[_Function]] = field(default_factory=dict)
+    lambdas: dict[str, list[ast.Lambda]] = field(default_factory=dict)
+    classes: dict[str, list[ast.ClassDef]] = field(default_factory=dict)
+
+    def digest(self, node: ast.AST | None) -> str | None:
+        segment = None if node is None else ast.get_source_segment(self.text, node)
+        return None if segment is None else hashlib.sha256(segment.encode()).hexdigest()
+
+
+def _index_of(filename: str) -> _Index | None:
+    if filename.startswith("<") and not filename.startswith(_TEXTS):
+        return None
+    text = "".join(linecache.getlines(filename))
+    return _parsed(text) if text else None
+
+
+@lru_cache(maxsize=16)
+def _parsed(text: str) -> _Index | None:
+    try:
+        tree = ast.parse(text)
+        whole = compile(text, "<source>", "exec", dont_inherit=True)
+    except (SyntaxError, ValueError, RecursionError):
+        return None
+    index = _Index(text, frozenset(_codes(whole)))
+    for qualname, node in _definitions(tree, ""):
+        if isinstance(node, ast.ClassDef):
+            index.classes.setdefault(qualname, []).append(node)
+        elif isinstance(node, ast.Lambda):
+            index.lambdas.setdefault(qualname, []).append(node)
+        else:
+            index.functions.setdefault(qualname, []).append(node)
+    return index
+
+
+def _codes(whole: CodeType) -> Iterator[CodeType]:
+    """Yield every code object that a text compiles to."""
+    waiting = [whole]
+    while waiting:
+        code = waiting.pop()
+        yield code
+        waiting += [part for part in code.co_consts if isinstance(part, CodeType)]
+
+
+def _definitions(tree: ast.AST, scope: str) -> Iterator[tuple[str, _Scope | ast.Lambda]]:
+    """Yield every definition with its qualified name."""
+    waiting: list[tuple[ast.AST, str]] = [(tree, scope)]
+    while waiting:
+        parent, scope = waiting.pop()
+        for node in ast.iter_child_nodes(parent):
+            inner = scope
+            if isinstance(node, ast.Lambda):
+                yield f"{scope}<lambda>", node
+                inner = f"{scope}<lambda>.<locals>."
+            elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                yield f"{scope}{node.name}", node
+                inner = f"{scope}{node.name}.<locals>."
+            elif isinstance(node, ast.ClassDef):
+                yield f"{scope}{node.name}", node
+                inner = f"{scope}{node.name}."
+            waiting.append((node, inner))
+
+
+def _scope_of(code: CodeType) -> str:
+    """Return the qualified name of *code*; comprehensions are scopes in some versions only."""
+    return _COMPREHENSION.sub("", code.co_qualname)
+
+
+def _first_line(node: _Scope) -> int:
+    return min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
+
+
+def _fitting_lambda(code: CodeType, lambdas: list[ast.Lambda]) -> ast.Lambda | None:
+    """Return the lambda that contains all instructions of *code*, if only one does."""
+    spans = [
+        ((line, column), (end, end_column))
+        for line, end, column, end_column in code.co_positions()
+        if line is not None and end is not None and column is not None and end_column is not None
+        if (column, end_column) != (0, 0)
+    ]
+    names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+    fitting = [
+        node
+        for node in lambdas
+        if node.lineno == code.co_firstlineno
+        and tuple(a.arg for a in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs))
+        == names
+        and all(_start(node) <= start and end <= _end(node) for start, end in spans)
+    ]
+    return fitting[0] if len(fitting) == 1 else None
+
+
+def _start(node: ast.Lambda) -> tuple[int, int]:
+    return node.lineno, node.col_offset
+
+
+def _end(node: ast.Lambda) -> tuple[int, int]:
+    return node.end_lineno or node.lineno, node.end_col_offset or 0
+
+
+def _class_source(kind: type) -> str | None:
+    methods = [
+        member.__code__
+        for member in vars(kind).values()
+        if isinstance(member, FunctionType)
+        and is_written(member.__code__)
+        and member.__qualname__.startswith(f"{kind.__qualname__}.")
+    ]
+    module = sys.modules.get(kind.__module__)
+    filename = methods[0].co_filename if methods else getattr(module, "__file__", None)
+    index = _index_of(filename) if isinstance(filename, str) else None
+    if index is None or any(code not in index.codes for code in methods):
+        return None
+    found = index.classes.get(kind.__qualname__, [])
+    if len(found) > 1:
+        found = _fitting_classes(kind, methods, found)
+    return index.digest(found[0] if len(found) == 1 else None)
+
+
+def _fitting_classes(
+    kind: type, methods: list[CodeType], classes: list[ast.ClassDef]
+) -> list[ast.ClassDef]:
+    """Return those of several classes of one name that stand where *kind* does."""
+    line: Any = vars(kind).get("__firstlineno__")
+    if line is not None:
+        return [node for node in classes if _first_line(node) == line]
+    lines = [code.co_firstlineno for code in methods]
+    return [
+        node
+        for node in classes
+        if lines and all(node.lineno <= line <= (node.end_lineno or 0) for line in lines)
+    ]
+
+
+def docstring(thing: Any) -> str | None:
+    """Return a docstring without indentation, which some versions of Python take away."""
+    doc = thing.__doc__
+    return inspect.cleandoc(doc) if isinstance(doc, str) else None

@@ -1,0 +1,158 @@
+"""Canonical form of the values that Python has and JSON has not."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import deque
+from collections.abc import Iterable
+from datetime import date, datetime, time, timedelta, timezone, tzinfo
+from decimal import Context, Decimal
+from fractions import Fraction
+from pathlib import PurePath
+from typing import Any, Final
+from zoneinfo import ZoneInfo
+
+from llmcache.errors import UncacheableArgument
+from llmcache.keys.canonical import Walk, Writer, finds, qualified, text, writes
+
+# str() asks the current context how to write the exponent.
+_PLAIN: Final = Context(capitals=1)
+_PATHS: Final = ("PurePosixPath", "PosixPath", "PureWindowsPath", "WindowsPath")
+_CONSTANTS: Final = {
+    type(...): b'!constant"Ellipsis"',
+    type(NotImplemented): b'!constant"NotImplemented"',
+}
+
+
+def digest(data: bytes | bytearray | memoryview) -> bytes:
+    """Return the canonical text of the SHA-256 of *data*."""
+    return b'"%b"' % hashlib.sha256(data).hexdigest().encode()
+
+
+def _bytes(value: bytes, walk: Walk) -> bytes:
+    return b"!bytes" + digest(value)
+
+
+def _bytearray(value: bytearray, walk: Walk) -> bytes:
+    return b"!bytearray" + digest(value)
+
+
+def _memoryview(value: memoryview, walk: Walk) -> bytes:
+    shape = list(value.shape or ())
+    return b"!memoryview[%b,%b,%b]" % (
+        text(value.format),
+        walk.encode(shape),
+        digest(value.tobytes()),
+    )
+
+
+def _set(value: Iterable[Any], walk: Walk) -> bytes:
+    return b"!set" + _unordered(value, walk)
+
+
+def _frozenset(value: Iterable[Any], walk: Walk) -> bytes:
+    return b"!frozenset" + _unordered(value, walk)
+
+
+def _unordered(value: Iterable[Any], walk: Walk) -> bytes:
+    return b"[%b]" % b",".join(sorted(walk.part("[…]", item) for item in value))
+
+
+def _date(value: date, walk: Walk) -> bytes:
+    return b"!date" + text(value.isoformat())
+
+
+def _time(value: time, walk: Walk) -> bytes:
+    spelled = text(value.isoformat())
+    return b"!time[%b,%d,%b]" % (spelled, value.fold, _zone(value.tzinfo, value.tzname()))
+
+
+def _datetime(value: datetime, walk: Walk) -> bytes:
+    spelled = text(value.isoformat())
+    return b"!datetime[%b,%d,%b]" % (spelled, value.fold, _zone(value.tzinfo, value.tzname()))
+
+
+def _zone(zone: tzinfo | None, name: str | None) -> bytes:
+    """Return what a zone is besides the offset, which the ISO text has already."""
+    if zone is None:
+        return b"null"
+    if type(zone) is timezone:
+        return b'["timezone",%b]' % text(name or "")
+    if type(zone) is ZoneInfo:
+        if zone.key is None:
+            raise UncacheableArgument("has a time zone without a key")
+        return b'["ZoneInfo",%b]' % text(zone.key)
+    return b"[%b,%b]" % (text(qualified(type(zone))), b"null" if name is None else text(name))
+
+
+def _timedelta(value: timedelta, walk: Walk) -> bytes:
+    return b"!timedelta[%d,%d,%d]" % (value.days, value.seconds, value.microseconds)
+
+
+def _decimal(value: Decimal, walk: Walk) -> bytes:
+    return b"!decimal" + text(_PLAIN.to_sci_string(value))
+
+
+def _fraction(value: Fraction, walk: Walk) -> bytes:
+    return walk.tagged(b"fraction", value.numerator, value.denominator)
+
+
+def _complex(value: complex, walk: Walk) -> bytes:
+    return walk.tagged(b"complex", value.real, value.imag)
+
+
+def _range(value: range, walk: Walk) -> bytes:
+    return walk.tagged(b"range", value.start, value.stop, value.step)
+
+
+def _slice(value: slice, walk: Walk) -> bytes:
+    return walk.tagged(b"slice", value.start, value.stop, value.step)
+
+
+def _pattern(value: re.Pattern[Any], walk: Walk) -> bytes:
+    return walk.tagged(b"pattern", value.pattern, value.flags)
+
+
+def _deque(value: deque[Any], walk: Walk) -> bytes:
+    return b"!deque[%b,%b]" % (walk.encode(value.maxlen), walk.array(value))
+
+
+def _constant(value: Any, walk: Walk) -> bytes:
+    return _CONSTANTS[type(value)]
+
+
+def _path(value: PurePath, walk: Walk) -> bytes:
+    return b"!path[%b,%b]" % (text(type(value).__name__), text(str(value)))
+
+
+def _find_path(value: Any) -> Any:
+    # The classes moved between modules from one Python to the next.
+    kind = type(value)
+    ours = kind.__module__.partition(".")[0] == "pathlib" and kind.__name__ in _PATHS
+    return _path if ours and issubclass(kind, PurePath) else None
+
+
+_writers: Final[dict[type, Writer]] = {
+    bytes: _bytes,
+    bytearray: _bytearray,
+    memoryview: _memoryview,
+    set: _set,
+    frozenset: _frozenset,
+    date: _date,
+    time: _time,
+    datetime: _datetime,
+    timedelta: _timedelta,
+    Decimal: _decimal,
+    Fraction: _fraction,
+    complex: _complex,
+    range: _range,
+    slice: _slice,
+    re.Pattern: _pattern,
+    deque: _deque,
+    type(...): _constant,
+    type(NotImplemented): _constant,
+}
+for _kind, _writer in _writers.items():
+    writes(_kind, _writer)
+finds(_find_path)

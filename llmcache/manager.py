@@ -1,0 +1,290 @@
+"""What all decorated functions of a process have in common."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Protocol
+from weakref import WeakSet, WeakValueDictionary, finalize
+
+from llmcache.backends.base import Store
+from llmcache.backends.registry import PRIVATE, open_store
+from llmcache.codec.compression import Compression
+from llmcache.errors import ConfigurationError
+from llmcache.policy import TTL, UNSET, Clock, Unset
+from llmcache.settings import BUILT_IN, Settings, from_environment, parse_settings
+from llmcache.stats import Counters, Stats
+
+
+class Counted(Protocol):
+    """A function whose numbers are part of the process's."""
+
+    @property
+    def counters(self) -> Counters:
+        """The numbers."""
+        ...
+
+    def place(self) -> tuple[Store, str] | None:
+        """Return the store and the group of its entries, ``None`` before the first call."""
+        ...
+
+    def __hash__(self) -> int: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sharing:
+    """What functions of one ``name=`` must agree in, lest they answer for each other."""
+
+    parameters: frozenset[str]
+    ignore: frozenset[str]
+    key: Any
+
+
+class Agreement:
+    """What one function of a ``name=`` keeps to.
+
+    Args:
+        sharing: what all of that name must agree in.
+        function: what was decorated.
+        place: where a module holds it, ``None`` for a function inside another.
+    """
+
+    def __init__(self, sharing: Sharing, function: Any, place: str | None) -> None:
+        self.sharing = sharing
+        self._function = function
+        self._place = place
+
+    def replaces(self, other: Agreement) -> bool:
+        """Say whether this is a new definition at the place of the other, as after a reload."""
+        return (
+            self._place is not None
+            and self._place == other._place
+            and self._function is not other._function
+        )
+
+
+class Process:
+    """The defaults, the shared stores and the numbers of one process.
+
+    Attributes:
+        settings: what `configure` said; a new object after each change.
+    """
+
+    def __init__(self) -> None:
+        self.settings = Settings()
+        self._lock = threading.RLock()
+        self._functions: WeakSet[Any] = WeakSet()
+        # A finalizer runs wherever the collector does, in the middle of
+        # anything: it may take no lock.
+        self._departed: deque[Counters] = deque()
+        # Stores go on reporting to them what they drop of the entries.
+        self._retired: WeakSet[Counters] = WeakSet()
+        self._gone = Counters()
+        self._shared: dict[str, Store] = {}
+        self._named: WeakValueDictionary[tuple[str, Any], Store] = WeakValueDictionary()
+        self._agreements: dict[tuple[str, Any], WeakSet[Agreement]] = {}
+
+    def resolve(self, declared: Settings) -> Settings:
+        """Return what holds for a function that declared these options.
+
+        Raises:
+            ConfigurationError: if the environment has an option that cannot
+                be meant.
+        """
+        return declared.over(self.settings).over(from_environment()).over(BUILT_IN)
+
+    def store(self, options: Settings, name: str | None) -> Store:
+        """Return the store of these resolved options: a new one, or one that is shared.
+
+        What is shared has the bounds of the function that was called first.
+        """
+        size: dict[str, Any] = {
+            "max_size": options.max_size,
+            "max_bytes": options.max_bytes,
+            "clock": options.clock,
+        }
+        backend = options.backend
+        if not isinstance(backend, str):
+            return backend  # type: ignore[no-any-return]
+        with self._lock:
+            if backend != PRIVATE:
+                return self._shared.setdefault(backend, open_store(**size))
+            if name is None:
+                return open_store(**size)
+            place = name, options.clock
+            store = self._named.get(place)
+            if store is None:
+                self._named[place] = store = open_store(**size)
+            return store
+
+    def agree(self, name: str, backend: Any, agreement: Agreement) -> None:
+        """Let a function share the answers of all those called *name* in its store.
+
+        Args:
+            name: the ``name=``.
+            backend: the store, or what names it.
+            agreement: holds as long as the function keeps it.
+
+        Raises:
+            ConfigurationError: if a living function of that name differs.
+        """
+        place = (name, backend if isinstance(backend, str) else id(backend))
+        with self._lock:
+            living = self._agreements.setdefault(place, WeakSet())
+            replaced = [other for other in living if agreement.replaces(other)]
+            for other in living:
+                if other.sharing != agreement.sharing and other not in replaced:
+                    raise ConfigurationError(
+                        f"name={name!r} is another function's, which differs in its parameters, "
+                        "its ignore list or its key function: they would answer for each other"
+                    )
+            living.difference_update(replaced)
+            living.add(agreement)
+
+    def join(self, function: Counted) -> None:
+        """Count *function* in, for good: its numbers stay when it goes."""
+        with self._lock:
+            self._functions.add(function)
+        finalize(function, self._departed.append, function.counters).atexit = False
+
+    def stats(self) -> Stats:
+        """Return the sum over all functions, those included that are gone."""
+        functions = self._living()
+        total = Counters()
+        total.add(self._gone.snapshot())
+        places = {}
+        for function in functions:
+            if place := function.place():
+                store, group = place
+                places[id(store), group] = size_of(store, group)
+            total.add(function.counters.snapshot())
+        sizes = list(places.values())
+        return total.snapshot(None if None in sizes else sum(size for size in sizes if size))
+
+    def reset_stats(self) -> None:
+        """Set every function's numbers to zero."""
+        functions = self._living()
+        self._gone.reset()
+        for function in functions:
+            function.counters.reset()
+
+    def _living(self) -> Iterable[Counted]:
+        with self._lock:
+            functions = list(self._functions)
+            while self._departed:
+                counters = self._departed.popleft()
+                self._gone.add(counters.take())
+                self._retired.add(counters)
+            for counters in self._retired:
+                self._gone.add(counters.take())
+        return functions
+
+
+def size_of(store: Store, group: str) -> int | None:
+    """Return the number of a group's entries, ``None`` if the store cannot say."""
+    try:
+        return store.size(group)
+    except Exception:  # noqa: BLE001
+        return None
+
+
+process = Process()
+
+
+class Configuration:
+    """What `configure` changed; leaving its ``with`` block changes it back."""
+
+    def __init__(self, before: Settings) -> None:
+        self._before = before
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        process.settings = self._before
+
+
+def configure(
+    *,
+    enabled: bool | Unset = UNSET,
+    ttl: TTL | Unset = UNSET,
+    backend: Any | Unset = UNSET,
+    max_size: int | Unset = UNSET,
+    max_bytes: int | Unset | None = UNSET,
+    max_value_bytes: int | Unset = UNSET,
+    strict: bool | Unset = UNSET,
+    compress: Compression | Unset | None = UNSET,
+    encrypt: bytes | str | Collection[bytes | str] | Unset | None = UNSET,
+    secret: bytes | str | Unset | None = UNSET,
+    clock: Clock | Unset = UNSET,
+) -> Configuration:
+    """Set this process's defaults, for all that a decorator does not say itself.
+
+    It takes effect at once, for functions that are decorated already, too.
+    As a context manager it restores what was before. Options that are left
+    out stay as they are.
+
+    Args:
+        enabled: ``False`` switches the cache off, at no cost per call.
+        ttl: seconds, a `timedelta`, a text such as ``"15m"``, or ``None``.
+        backend: ``"memory"``, a URL or a store.
+        max_size: the most entries of a memory store.
+        max_bytes: the most bytes of a memory store, ``None`` for no bound.
+        max_value_bytes: larger results are returned uncached.
+        strict: raise what is otherwise logged and called through.
+        compress: ``"zstd"``, ``"zlib"`` or ``"auto"`` for results of 16 KiB
+            and more, or ``None``.
+        encrypt: a key of 16, 24 or 32 bytes or its base64 text, or several:
+            the first encrypts results, all decrypt them. ``None`` for none.
+        secret: at least 16 bytes that make keys of their own: who steals the
+            store cannot find out what was asked by asking it.
+        clock: where the time comes from.
+
+    Raises:
+        ConfigurationError: for an option that cannot be meant; nothing
+            changes then.
+
+    Example:
+        >>> import llmcache
+        >>> with llmcache.configure(ttl="5m", max_size=100):
+        ...     pass
+    """
+    before = process.settings
+    process.settings = parse_settings(
+        enabled=enabled,
+        ttl=ttl,
+        backend=backend,
+        max_size=max_size,
+        max_bytes=max_bytes,
+        max_value_bytes=max_value_bytes,
+        strict=strict,
+        compress=compress,
+        encrypt=encrypt,
+        secret=secret,
+        clock=clock,
+    ).over(before)
+    return Configuration(before)
+
+
+def stats() -> Stats:
+    """Return the numbers of all decorated functions of this process together.
+
+    Example:
+        >>> import llmcache
+        >>> llmcache.stats().hits
+        0
+    """
+    return process.stats()
+
+
+def reset_stats() -> None:
+    """Set all numbers to zero, each function's and the process's; no entry goes."""
+    process.reset_stats()

@@ -1,0 +1,254 @@
+"""What a decorated function was told, put together with the defaults when it is first called."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Any, Final, Protocol
+
+import orjson
+
+from llmcache import manager
+from llmcache.backends.base import Store
+from llmcache.backends.registry import PRIVATE
+from llmcache.callables import callee_of
+from llmcache.codec.frame import Frame
+from llmcache.errors import (
+    ConfigurationError,
+    LLMCacheError,
+    UncacheableArgument,
+    UncacheableFunction,
+)
+from llmcache.keys.binding import Binder, check_ignore, without_first
+from llmcache.keys.identity import Capture, Identity, name_of
+from llmcache.keys.request import Keyer, OwnerRole
+from llmcache.policy import Policy
+from llmcache.settings import BUILT_IN, Settings
+from llmcache.stats import Counters
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What a decorator was told about one function.
+
+    Args:
+        settings: what it was told of what has defaults.
+        ignore: names of parameters that are left out of the key.
+        name: replaces the function's own name, source and closure.
+        version: told apart from other versions; any value with a canonical form.
+        key: the user's key function.
+    """
+
+    settings: Settings
+    ignore: tuple[str, ...]
+    name: str | None
+    version: Any
+    key: Callable[..., Any] | None
+
+
+class Requests(Protocol):
+    """Makes the digests of calls."""
+
+    def request(
+        self, owner: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> tuple[bytes, bool]:
+        """Return a call's digest, and whether it asks for a stream."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Refusal:
+    """Makes no digest, and says why."""
+
+    error: LLMCacheError
+
+    def request(
+        self, owner: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> tuple[bytes, bool]:
+        raise self.error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Runtime:
+    """What a function's calls need, resolved once for all until the defaults change.
+
+    Args:
+        basis: the process's settings that it was resolved from.
+        enabled: whether the cache is on.
+        strict: raise what is otherwise logged.
+        policy: how long answers live, and how large they may be.
+        frame: how entries are sealed.
+        store: where they are kept.
+        group: the function's part of the store.
+        prefix: stands before each key.
+        metadata: stands in each entry.
+        free: makes the digests of calls as they are.
+        bound: makes the digests of a method's calls, without the first argument.
+    """
+
+    basis: Settings
+    enabled: bool
+    strict: bool
+    policy: Policy
+    frame: Frame
+    store: Store
+    group: str
+    prefix: str
+    metadata: bytes
+    free: Requests
+    bound: Requests
+
+
+class Resolver:
+    """Makes the runtimes of one decorated function.
+
+    Args:
+        function: what was decorated, as it was given.
+        options: what the decorator was told.
+        counters: told what stores drop of the function's entries.
+
+    Raises:
+        ConfigurationError: if the options do not fit the function.
+    """
+
+    def __init__(self, function: Any, options: Options, counters: Counters) -> None:
+        self.process: Final = manager.process
+        self.name: Final = name_of(function)
+        self.callee: Final = callee_of(function)
+        self._options = options
+        self._counters = counters
+        self._lock = threading.RLock()
+        self._stores: dict[Any, Store] = {}
+        signature = self.callee.signature
+        check_ignore(signature, options.ignore)
+        self._free = Binder(signature, options.ignore)
+        self._bound = self._free
+        self._keys_owner = True
+        if self.callee.binds and signature is not None:
+            self._bound = Binder(without_first(signature), options.ignore)
+            self._keys_owner = next(iter(signature.parameters), None) not in options.ignore
+        self._identity: Identity | None = None
+        self._capture: Capture | UncacheableArgument
+        try:
+            self._capture = Capture(function, name=options.name, version=options.version)
+        except UncacheableArgument as error:
+            self._capture = error
+        metadata = {"function": options.name or self.name}
+        if isinstance(options.version, str | int):
+            metadata["version"] = str(options.version)
+        self._metadata = orjson.dumps(metadata)
+        if options.name is not None:
+            self._agreement = manager.Agreement(
+                manager.Sharing(
+                    parameters=frozenset(signature.parameters if signature else ()),
+                    ignore=frozenset(options.ignore),
+                    key=options.key,
+                ),
+                function,
+                None if "<" in self.name else self.name,
+            )
+            self.process.agree(options.name, self._options_now().backend, self._agreement)
+
+    def resolve(self) -> Runtime:
+        """Put declared options, defaults and the environment together."""
+        with self._lock:
+            basis = self.process.settings
+            refusal: _Refusal | None = None
+            options = self._options_now()
+            try:
+                self.process.resolve(self._options.settings)
+            except ConfigurationError as error:
+                refusal = _Refusal(UncacheableFunction(f"{self.name} is not cached: {error}"))
+            identity = self._identify()
+            if isinstance(identity, UncacheableFunction):
+                refusal, identity = _Refusal(identity), _NOBODY
+            elif not identity.portable:
+                options = replace(options, backend=PRIVATE)
+            if self._options.name is not None:
+                # configure() may have brought functions together that were apart.
+                try:
+                    self.process.agree(self._options.name, options.backend, self._agreement)
+                except ConfigurationError as error:
+                    refusal = _Refusal(UncacheableFunction(f"{self.name} is not cached: {error}"))
+            store = self._store(options)
+            # A store that cannot report what it drops only has fewer numbers.
+            with suppress(Exception):
+                store.watch(identity.digest[:16], self._counters.count)
+            return self._runtime(basis, options, identity, refusal, store)
+
+    def max_size(self) -> int | None:
+        """Return the most entries that the function's store holds."""
+        size = self._options_now().max_size
+        return size if isinstance(size, int) else None
+
+    def _options_now(self) -> Settings:
+        """Return what holds now, without the environment if that cannot be meant."""
+        declared = self._options.settings
+        try:
+            return self.process.resolve(declared)
+        except ConfigurationError:
+            return declared.over(self.process.settings).over(BUILT_IN)
+
+    def _runtime(
+        self,
+        basis: Settings,
+        options: Any,
+        identity: Identity,
+        refusal: _Refusal | None,
+        store: Store,
+    ) -> Runtime:
+        key, secret = self._options.key, options.secret
+        owner: OwnerRole = "shown" if key is not None else "keyed"
+        if not self._keys_owner:
+            owner = "ignored"
+        group = identity.digest[:16]
+        return Runtime(
+            basis=basis,
+            enabled=options.enabled,
+            strict=options.strict,
+            policy=Policy(
+                ttl=options.ttl, max_value_bytes=options.max_value_bytes, clock=options.clock
+            ),
+            frame=Frame(
+                max_plain=options.max_value_bytes,
+                compress=options.compress,
+                keyring=options.encrypt,
+            ),
+            store=store,
+            group=group,
+            prefix=f"{group}:",
+            metadata=self._metadata,
+            free=refusal or Keyer(identity, self._free, key=key, secret=secret),
+            bound=refusal or Keyer(identity, self._bound, key=key, secret=secret, owner=owner),
+        )
+
+    def _identify(self) -> Identity | UncacheableFunction:
+        try:
+            if isinstance(self._capture, UncacheableArgument):
+                raise self._capture
+            if self._identity is None:
+                self._identity = self._capture.identity()
+        except UncacheableArgument as error:
+            return UncacheableFunction(
+                f"{self.name} cannot be told apart from other functions: {error.path} "
+                f"{error.reason}. Give it a name=, or define it where a module holds it"
+            )
+        return self._identity
+
+    def _store(self, options: Settings) -> Store:
+        """Return the store of these options, the same as before if they were resolved before."""
+        backend = options.backend
+        place = (
+            backend if isinstance(backend, str) else id(backend),
+            options.max_size,
+            options.max_bytes,
+            options.clock,
+        )
+        if place not in self._stores:
+            self._stores[place] = self.process.store(options, self._options.name)
+        return self._stores[place]
+
+
+_NOBODY: Final = Identity(digest="0" * 64, portable=False)

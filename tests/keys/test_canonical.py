@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import enum
+import typing
+
+import pytest
+
+from llmcache import UncacheableArgument
+from llmcache.keys import canonical as module
+from llmcache.keys import request  # noqa: F401
+from llmcache.keys.canonical import canonical
+
+
+class Shouted(enum.Enum):
+    A = "a"
+
+    @property
+    def value(self) -> str:
+        return "loud"
+
+
+class Level(enum.Enum):
+    A = 1
+
+
+def test_an_enum_is_the_value_that_it_shows() -> None:
+    assert canonical([Shouted.A, Level.A]) == b'["loud",1]'
+
+
+def test_many_containers_are_no_deep_ones() -> None:
+    value = [{"a": (1, Level.A)} for _ in range(300)]
+    assert canonical(value) == b"[" + b",".join([b'{"a":[1,1]}'] * 300) + b"]"
+
+
+def test_what_has_no_end_of_parts_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_MOST_PARTS", 1000)
+    endless: list[typing.Any] = []
+    endless += [endless, endless]
+    with pytest.raises(UncacheableArgument, match="contains itself"):
+        canonical(endless)
+
+
+def test_an_interrupt_while_a_value_is_written_is_the_callers() -> None:
+    class Interrupting:
+        def __llmcache_key__(self) -> typing.Any:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        canonical([Interrupting()])
+
+
+Item = typing.TypeVar("Item")
+
+
+class Held(typing.NamedTuple):
+    first: Item  # type: ignore[valid-type]
+    second: typing.Any
+    third: typing.List["Held"]
+
+
+def test_types_that_stand_for_others_have_a_form() -> None:
+    form = canonical(Held)
+    assert b'!typevar"Item"' in form
+    assert b'!typevar"Any"' in form
+    assert canonical(typing.List["later"]) == b'!generic[!class["builtins:list",null],"later"]'  # noqa: F821
+
+
+def test_a_class_whose_fields_name_nothing_is_refused() -> None:
+    class Lost(typing.TypedDict):
+        field: "nowhere"  # noqa: F821
+
+    with pytest.raises(UncacheableArgument, match="nowhere"):
+        canonical(Lost)

@@ -1,0 +1,195 @@
+"""The canonical form agrees with a slow one that was written from its specification."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+import struct
+from collections import Counter, OrderedDict, defaultdict, deque
+from pathlib import PosixPath, PurePosixPath, PureWindowsPath
+from typing import Any
+
+import anthropic
+import numpy as np
+import openai
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as npst
+
+import llmcache.keys.request  # noqa: F401
+from keys import named
+from keys.reference import reference
+from llmcache.keys.canonical import canonical
+
+
+def opaque(strategy: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    """Return *strategy* with a short repr: Hypothesis warns of long ones."""
+
+    @st.composite
+    def drawn(draw: st.DrawFn) -> Any:
+        return draw(strategy)
+
+    return drawn()
+
+
+huge = st.builds(
+    lambda sign, bits, low: sign * ((1 << bits) + low),
+    st.sampled_from([1, -1]),
+    st.sampled_from([62, 63, 64, 65, 127, 20_000]),
+    st.integers(-2, 2),
+)
+floats = st.floats() | st.sampled_from(
+    [0.0, -0.0, 5e-324, 2.2250738585072014e-308, 1e16, 1e15, 1e-5, 1e-6, 1e22, float("nan")]
+)
+texts = st.text(st.characters(exclude_categories=())) | st.sampled_from(
+    ["", "\ud83d\ude00", "😀", "\ude00", "\0", "\x1f\x7f\x80", '"', "\\", "\u2028", "\uffff", "!"]
+)
+members = st.sampled_from(
+    [
+        member
+        for kind in (named.Color, named.Outer, named.Level, named.Mood, named.Access, named.Bits)
+        for member in kind.__members__.values()
+    ]
+    + [named.Access.READ | named.Access.WRITE, named.Access(0), named.Bits(0)]
+)
+classes = st.sampled_from(
+    [
+        *(int, type(None), dict, OrderedDict, PosixPath, np.float64, np.ndarray),
+        *(named.Color, named.Outer, named.Level, named.Access),
+        *(named.Plain, named.Keyed, named.Bot.Inner),
+    ]
+)
+constants = st.sampled_from(
+    [..., NotImplemented, openai.NOT_GIVEN, openai.omit, anthropic.NOT_GIVEN, anthropic.omit]
+)
+patterns = st.sampled_from(
+    [re.compile("a+"), re.compile("[😀]", re.I | re.S), re.compile(b"\xff", re.M)]
+)
+offsets = st.timedeltas(dt.timedelta(hours=-23), dt.timedelta(hours=23))
+zones = st.one_of(
+    st.none(),
+    st.timezones(),
+    st.builds(dt.timezone, offsets),
+    st.builds(dt.timezone, offsets, texts),
+    st.just(named.Zone()),
+)
+moments = st.times(timezones=zones) | st.datetimes(
+    dt.datetime(2, 1, 1), dt.datetime(9998, 1, 1), timezones=zones
+)
+dates = st.one_of(
+    st.dates(),
+    st.timedeltas(),
+    st.builds(lambda moment, fold: moment.replace(fold=fold), moments, st.integers(0, 1)),
+)
+paths = st.builds(
+    lambda kind, text: kind(text),
+    st.sampled_from([PosixPath, PurePosixPath, PureWindowsPath]),
+    texts,
+)
+eight = st.binary(min_size=8, max_size=8)
+views = st.one_of(
+    st.builds(lambda data, form: memoryview(data).cast(form), eight, st.sampled_from("Bbchiqd?")),
+    st.builds(lambda data: memoryview(data).cast("B", [2, 2, 2]), eight),
+    st.builds(lambda data: memoryview(bytearray(data))[::-2], eight),
+)
+simple = npst.scalar_dtypes().filter(lambda dtype: dtype.char not in "gG")
+texty = npst.byte_string_dtypes(min_len=1) | npst.unicode_string_dtypes(min_len=1)
+structured = npst.array_dtypes(simple | texty)
+shapes = npst.array_shapes(min_dims=0, min_side=0, max_side=3)
+arrays = npst.arrays(simple | texty | structured, shapes)
+scalars = npst.arrays(simple | texty, 1).map(lambda array: array[0])
+
+atoms = opaque(
+    st.one_of(
+        *(st.none(), st.booleans(), st.integers(), huge, floats, texts, st.uuids(), members),
+        *(st.binary(), dates, st.decimals(allow_nan=False), st.fractions(), st.complex_numbers()),
+        *(paths, patterns, constants, classes, scalars),
+        st.builds(range, st.integers(), st.integers(), st.integers(1, 9)),
+        *(st.builds(named.Text, texts), st.builds(named.Blob, st.binary())),
+        *(st.builds(named.Count, huge), st.builds(named.Ratio, floats)),
+    )
+)
+hashable = opaque(
+    st.recursive(
+        atoms,
+        lambda inner: st.one_of(
+            st.tuples(inner, inner),
+            st.frozensets(inner, max_size=4),
+            st.builds(named.Frozen, st.frozensets(inner, max_size=3)),
+            st.builds(named.Slim, inner),
+            st.builds(named.Pair, inner, inner),
+        ),
+        max_leaves=6,
+    )
+)
+unhashable = opaque(
+    st.one_of(
+        *(st.builds(bytearray, st.binary()), views, arrays),
+        st.decimals(allow_nan=True),
+        *(st.sets(hashable, max_size=5), st.builds(named.Bag, st.sets(hashable, max_size=4))),
+        st.dictionaries(hashable, st.none(), max_size=3).map(Counter),
+    )
+)
+
+
+def objects(items: list[Any]) -> np.ndarray:
+    array = np.empty(len(items), dtype=object)
+    array[:] = items
+    return array
+
+
+def having(value: Any, attributes: dict[str, Any]) -> Any:
+    for name, attribute in attributes.items():
+        setattr(value, name, attribute)
+    return value
+
+
+def nests(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    lists = st.lists(inner, max_size=4)
+    tables = st.dictionaries(hashable, inner, max_size=4)
+    own = st.dictionaries(st.sampled_from(["one", "two", "three"]), inner, min_size=1)
+    return st.one_of(
+        *(lists, lists.map(tuple), tables, st.dictionaries(texts, inner, max_size=4)),
+        st.builds(deque, lists, st.none() | st.integers(4, 9)),
+        st.builds(slice, inner, inner, inner),
+        lists.map(objects),
+        *(tables.map(OrderedDict), st.builds(defaultdict, st.none() | classes, tables)),
+        *(lists.map(kind) for kind in (named.Items, named.Row)),
+        tables.map(named.Table),
+        *(st.builds(kind, inner, inner) for kind in (named.Pair, named.Twin)),
+        *(st.builds(kind, inner, inner) for kind in (named.Point, named.Spot, named.Turn)),
+        *(st.builds(kind, inner) for kind in (named.Slim, named.Shape, named.Form, named.Keyed)),
+        st.builds(named.Reply, text=inner, score=st.none() | st.floats()),
+        st.builds(named.Answer.model_construct, text=inner),
+        own.map(lambda own: named.Open.model_construct(**own)),
+        inner.map(lambda secret: having(named.Open(), {"_secret": secret})),
+        st.builds(named.Box[Any].model_construct, item=inner),
+        st.builds(named.Box[int].model_construct, item=inner),
+        st.builds(named.Roots.model_construct, lists),
+        *(own.map(lambda own, kind=kind: kind(**own)) for kind in (named.Plain, named.Mixed)),
+        *(st.builds(having, st.builds(named.Text, texts), own),),
+        *(st.builds(having, lists.map(named.Items), own),),
+    )
+
+
+values = st.recursive(hashable | unhashable, nests, max_leaves=20)
+
+
+@settings(max_examples=1000, suppress_health_check=list(HealthCheck))
+@given(values)
+def test_every_value_has_the_bytes_of_the_specification(value: Any) -> None:
+    assert canonical(value) == reference(value)
+
+
+@settings(max_examples=10_000)
+@given(st.integers(0, 2**64 - 1).map(lambda bits: struct.unpack("<d", struct.pack("<Q", bits))[0]))
+def test_every_float_has_the_bytes_of_the_specification(number: float) -> None:
+    assert canonical(number) == reference(number)
+
+
+@settings(max_examples=2000)
+@given(floats)
+def test_a_finite_float_reads_back_as_itself(number: float) -> None:
+    spelt = canonical(number)
+    if not spelt.startswith(b"!"):
+        assert struct.pack("<d", float(spelt)) == struct.pack("<d", number)
