@@ -57,7 +57,7 @@ ARRAYS = [
     np.array([b"a", b"bc\0d"]),
     np.array(["2025-01-02", "NaT"], dtype="M8[D]"),
     np.array([1, 2], dtype="M8[25s]"),
-    np.array([1, 2], dtype="m8"),
+    np.array([1, 2], dtype="m8[s]"),
     np.array([], dtype="U"),
     np.zeros(2, dtype="S"),
 ]
@@ -72,7 +72,7 @@ SCALARS = [
     np.str_("é"),
     np.bytes_(b"a"),
     np.datetime64("2025-01-02T03:04"),
-    np.datetime64("NaT"),
+    np.datetime64("NaT", "D"),
     np.timedelta64(5, "ms"),
 ]
 
