@@ -150,7 +150,7 @@ def test_without_a_signature_anything_goes() -> None:
     binder = Binder(None, ("seed",))
     bound = binder.bind((1, 2), {"n": 3, "seed": 4})
     assert bound == {"*": (1, 2), "**": {"n": 3, "seed": 4}}
-    binder.strip(bound)
+    bound = binder.strip(bound)
     assert bound == {"*": (1, 2), "**": {"n": 3}}
 
 
@@ -159,8 +159,7 @@ def stripped(
 ) -> dict[str, Any]:
     binder = Binder(inspect.signature(function), ignore)
     bound = binder.bind(args, kwargs)
-    binder.strip(bound)
-    return bound
+    return binder.strip(bound)
 
 
 def test_ignored_arguments_are_left_out() -> None:
@@ -204,7 +203,7 @@ def test_stripping_takes_the_ignored_arguments_and_no_others(
     if "**" in remaining:
         remaining["**"] = {n: v for n, v in remaining["**"].items() if n not in ignore}
     before = dict(kwargs)
-    binder.strip(bound)
+    bound = binder.strip(bound)
     assert bound == remaining
     assert kwargs == before
 
@@ -244,7 +243,7 @@ def test_defaults_survive_stripping() -> None:
     for _ in range(2):
         bound = binder.bind(("m",), {})
         assert bound["prompt"] == "hi"
-        binder.strip(bound)
+        bound = binder.strip(bound)
         assert "prompt" not in bound
 
 

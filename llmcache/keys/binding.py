@@ -61,7 +61,7 @@ class Binder:
         )
 
         self.bind: Final = self._bind_plainly if plain else self._bind_fully
-        """Returns the arguments by name, defaults and ignored ones included.
+        """Returns the arguments by name, defaults and ignored ones included, not to be changed.
 
         Raises:
             Mismatch: if the function does not take these arguments.
@@ -74,14 +74,16 @@ class Binder:
             return True
         return self._rest and bound.get("**", {}).get("stream") is True
 
-    def strip(self, bound: dict[str, Any]) -> None:
-        """Take the ignored arguments out of *bound*."""
-        for name in self.ignored:
-            bound.pop(name, None)
-            if name not in _SPELLINGS and (rest := bound.get("**")):
-                rest.pop(name, None)
+    def strip(self, bound: Mapping[str, Any]) -> dict[str, Any]:
+        """Return *bound* without the ignored arguments."""
+        kept = _without(self.ignored, bound)
+        if rest := kept.get("**"):
+            kept["**"] = _without([name for name in self.ignored if name not in _SPELLINGS], rest)
+        return kept
 
-    def _bind_plainly(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    def _bind_plainly(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
+        if not args and not self._rest and kwargs.keys() == self._names:
+            return kwargs
         bound = self._defaults.copy()
         if args:
             positional = self._positional[: len(args)]
@@ -105,7 +107,7 @@ class Binder:
         bound["**"] = rest
         return bound
 
-    def _bind_fully(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    def _bind_fully(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
         if self._signature is None:
             return {"*": args, "**": dict(kwargs)}
         try:
@@ -123,6 +125,10 @@ class Binder:
             else:
                 bound[name] = value
         return bound
+
+
+def _without(names: Collection[str], arguments: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in arguments.items() if name not in names}
 
 
 def signature_of(function: Callable[..., Any]) -> Signature | None:

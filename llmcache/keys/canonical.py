@@ -12,6 +12,7 @@ everything. Both write the same bytes.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from enum import Enum, EnumMeta, EnumType
 from math import isfinite
 from typing import Any, Final, TypeAlias
@@ -24,6 +25,10 @@ from llmcache.errors import UncacheableArgument
 MAX_DEPTH: Final = 200
 # More than any request has: what contains itself has no end of parts.
 _MOST_PARTS: Final = 1 << 20
+# So few containers nest no deeper than they may, wherever they are.
+_FEW: Final = 190
+# How far down a walk tries orjson on the lists and mappings that it comes by.
+_TRIES: Final = 4
 
 _OPTIONS: Final = (
     orjson.OPT_SORT_KEYS
@@ -44,23 +49,23 @@ def canonical(value: Any) -> bytes:
         UncacheableArgument: if some part of it has no canonical form; its
             ``path`` says which.
     """
-    if not _is_fit(value):
-        return Walk().encode(value)
-    try:
-        return _dumps(value, _unusual, _OPTIONS)
-    except orjson.JSONEncodeError as error:
-        cause = error.__cause__
-        if cause is not None and not isinstance(cause, Exception):
-            raise cause from None
-        return Walk().encode(value)
+    if _is_fit(value, MAX_DEPTH):
+        try:
+            return _dumps(value, _unusual, _OPTIONS)
+        except orjson.JSONEncodeError as error:
+            cause = error.__cause__
+            if cause is not None and not isinstance(cause, Exception):
+                # It is no fault of the value: an interrupt, for one.
+                raise cause from None
+    return Walk().encode(value)
 
 
 def _unusual(value: Any) -> orjson.Fragment:
     return orjson.Fragment(Walk().encode(value))
 
 
-def _is_fit(value: Any) -> bool:
-    """Say whether orjson may be trusted with *value*.
+def _is_fit(value: Any, room: int) -> bool:
+    """Say whether orjson may be trusted with *value*, which may nest *room* deep.
 
     It writes ``null`` for a ``nan`` or an infinity, loses count of how deep
     tuples nest, and asks enum members for a value that they may refuse.
@@ -86,32 +91,37 @@ def _is_fit(value: Any) -> bool:
         else:
             continue
         containers += 1
-        if containers == MAX_DEPTH and _nests_deep(value):
-            return False
+        if containers == _FEW:
+            return _is_large_and_fit(value, room)
     return True
 
 
-def _nests_deep(value: Any) -> bool:
-    """Say whether *value* nests deeper than it may, or has no end of parts."""
+def _is_large_and_fit(value: Any, room: int) -> bool:
+    """Say as `_is_fit` does, level by level, so that it knows how deep it is."""
     level = [value]
     parts = 0
-    for _ in range(MAX_DEPTH):
+    for _ in range(room):
         below: list[Any] = []
-        for part in level:
+        for part in [part for part in level if type(part) is not str]:
             kind = type(part)
             if kind is dict:
                 below += part.values()
             elif kind is list or kind is tuple:
                 below += part
+            elif kind is float:
+                if not isfinite(part):
+                    return False
             elif type(kind) is EnumType:
+                if not _has_plain_value(kind):
+                    return False
                 below.append(part._value_)
         if not below:
-            return False
+            return True
         parts += len(below)
         if parts > _MOST_PARTS:
-            return True
+            return False
         level = below
-    return True
+    return False
 
 
 def _has_plain_value(kind: type) -> bool:
@@ -159,9 +169,20 @@ class Walk:
     def part(self, segment: str, value: Any) -> bytes:
         """Return the canonical bytes of *value*, a part that *segment* leads to."""
         try:
+            kind = type(value)
+            if self._depth <= _TRIES and (kind is dict or kind is list) and not self.describing:
+                return self._quick(value)
             return self.encode(value)
         except UncacheableArgument as error:
             raise error.within(segment) from None
+
+    def _quick(self, value: Any) -> bytes:
+        """Return the same as `encode`, by orjson if the reason for this walk is elsewhere."""
+        if _is_fit(value, MAX_DEPTH - self._depth):
+            # What is unusual is not handed on: each level would try it again.
+            with suppress(orjson.JSONEncodeError):
+                return _dumps(value, None, _OPTIONS)
+        return self.encode(value)
 
     def array(self, values: Iterable[Any]) -> bytes:
         """Return ``[…]`` of *values*, in their order."""

@@ -249,7 +249,8 @@ def _find_alias(value: Any) -> Writer | None:
     kind = type(value)
     if inherits(kind, type):
         return None
-    return _alias if kind in (GenericAlias, UnionType) or kind.__module__ == "typing" else None
+    known = inherits(kind, GenericAlias) or kind is UnionType or kind.__module__ == "typing"
+    return _alias if known else None
 
 
 def _find_class(value: Any) -> Writer | None:

@@ -15,7 +15,7 @@ from types import FunctionType
 from typing import Any, Final
 
 from llmcache.attributes import namespace_of
-from llmcache.keys.sources import is_written
+from llmcache.keys.sources import is_written, without_comprehensions
 
 # Retry decorators do not change answers, and what they close over (counters,
 # locks) has no canonical form.
@@ -104,4 +104,4 @@ def public_module(module: str, qualname: str, thing: Any) -> str:
 def full_name(thing: Any) -> tuple[str, str]:
     """Return the module and the qualified name of a function or class."""
     module, qualname = getattr(thing, "__module__", None) or "", thing.__qualname__
-    return public_module(module, qualname, thing), qualname
+    return public_module(module, qualname, thing), without_comprehensions(qualname)

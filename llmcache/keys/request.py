@@ -36,7 +36,7 @@ class Keyer:
             function, which says what counts of it, or ignored.
     """
 
-    __slots__ = ("_binder", "_call", "_key", "_owner_role", "_secret", "_stream")
+    __slots__ = ("_bind", "_binder", "_call", "_key", "_owner", "_plain", "_secret", "_stream")
 
     def __init__(
         self,
@@ -48,9 +48,11 @@ class Keyer:
         owner: OwnerRole = "keyed",
     ) -> None:
         self._binder = binder
+        self._bind = binder.bind
+        self._plain = key is None and secret is None and not (binder.may_stream or binder.ignored)
         self._key = key
         self._secret = secret
-        self._owner_role = owner
+        self._owner = owner
         self._call = _CALL + identity.digest.encode() + b"\n"
         self._stream = _STREAM + identity.digest.encode() + b"\n"
 
@@ -68,7 +70,13 @@ class Keyer:
             UncacheableArgument: if an argument has no canonical form.
             Mismatch: if the function does not take these arguments.
         """
-        if self._owner_role == "ignored" and self._key is None:
+        if self._plain and owner is None:
+            try:
+                form = canonical(self._bind(args, kwargs))
+            except UncacheableArgument as error:
+                raise _readable(error) from None
+            return _sha256(self._call + form).digest(), False
+        if self._owner == "ignored" and self._key is None:
             owner = None
         binder = self._binder
         bound = binder.bind(args, kwargs)
@@ -76,11 +84,11 @@ class Keyer:
         head = self._stream if stream else self._call
         if self._key is None:
             if binder.ignored:
-                binder.strip(bound)
+                bound = binder.strip(bound)
             try:
                 form = canonical(bound)
             except UncacheableArgument as error:
-                raise UncacheableArgument(error.reason, path=_readable(error.path)) from None
+                raise _readable(error) from None
             if owner is not None:
                 form = b"%b\n%b" % (_owner(owner), form)
         else:
@@ -96,7 +104,7 @@ class Keyer:
         args: tuple[Any, ...],
         kwargs: Mapping[str, Any],
     ) -> bytes:
-        if self._owner_role != "keyed":
+        if self._owner != "keyed":
             return b"!key" + canonical(key(owner, *args, **kwargs))
         form = b"!key" + canonical(key(*args, **kwargs))
         return form if owner is None else b"%b\n%b" % (_owner(owner), form)
@@ -110,11 +118,10 @@ def _owner(owner: Any) -> bytes:
         raise error.within(kind.__qualname__) from None
 
 
-def _readable(path: str) -> str:
-    """Return a path as the caller would write it: extra arguments stand under their own names."""
-    if path.startswith("[…]"):
-        path = path.removeprefix("[…]")
-    return path.removeprefix(".")
+def _readable(error: UncacheableArgument) -> UncacheableArgument:
+    """Return *error* with its path as the caller would write it: extra arguments by their names."""
+    path = error.path.removeprefix("[…]").removeprefix(".")
+    return UncacheableArgument(error.reason, path=path)
 
 
 def generate_cache_key(

@@ -132,9 +132,13 @@ def _definitions(tree: ast.AST, scope: str) -> Iterator[tuple[str, _Scope | ast.
             waiting.append((node, inner))
 
 
+def without_comprehensions(qualname: str) -> str:
+    """Return *qualname* without comprehensions, which are scopes in some versions only."""
+    return _COMPREHENSION.sub("", qualname)
+
+
 def _scope_of(code: CodeType) -> str:
-    """Return the qualified name of *code*; comprehensions are scopes in some versions only."""
-    return _COMPREHENSION.sub("", code.co_qualname)
+    return without_comprehensions(code.co_qualname)
 
 
 def _first_line(node: _Scope) -> int:

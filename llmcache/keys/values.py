@@ -39,12 +39,11 @@ def _bytearray(value: bytearray, walk: Walk) -> bytes:
 
 
 def _memoryview(value: memoryview, walk: Walk) -> bytes:
-    shape = list(value.shape or ())
-    return b"!memoryview[%b,%b,%b]" % (
-        text(value.format),
-        walk.encode(shape),
-        digest(value.tobytes()),
-    )
+    try:
+        shape, data = list(value.shape or ()), value.tobytes()
+    except ValueError:
+        raise UncacheableArgument("is a memoryview that was released") from None
+    return b"!memoryview[%b,%b,%b]" % (text(value.format), walk.encode(shape), digest(data))
 
 
 def _set(value: Iterable[Any], walk: Walk) -> bytes:
@@ -64,13 +63,20 @@ def _date(value: date, walk: Walk) -> bytes:
 
 
 def _time(value: time, walk: Walk) -> bytes:
-    spelled = text(value.isoformat())
-    return b"!time[%b,%d,%b]" % (spelled, value.fold, _zone(value.tzinfo, value.tzname()))
+    return b"!time" + _moment(value)
 
 
 def _datetime(value: datetime, walk: Walk) -> bytes:
-    spelled = text(value.isoformat())
-    return b"!datetime[%b,%d,%b]" % (spelled, value.fold, _zone(value.tzinfo, value.tzname()))
+    return b"!datetime" + _moment(value)
+
+
+def _moment(value: time | datetime) -> bytes:
+    try:
+        spelled, name = text(value.isoformat()), value.tzname()
+    except Exception as error:  # noqa: BLE001
+        raised = type(error).__qualname__
+        raise UncacheableArgument(f"has a time zone that raises {raised}") from None
+    return b"[%b,%d,%b]" % (spelled, value.fold, _zone(value.tzinfo, name))
 
 
 def _zone(zone: tzinfo | None, name: str | None) -> bytes:

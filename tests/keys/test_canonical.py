@@ -32,6 +32,12 @@ def test_many_containers_are_no_deep_ones() -> None:
     assert canonical(value) == b"[" + b",".join([b'{"a":[1,1]}'] * 300) + b"]"
 
 
+def test_what_orjson_spells_otherwise_is_found_among_many_containers() -> None:
+    many: list[typing.Any] = [{"a": ()} for _ in range(300)]
+    assert canonical([*many, [float("nan")]]).endswith(b'{"a":[]},[!float"nan"]]')
+    assert canonical([*many, 0.5, [Shouted.A]]).endswith(b'{"a":[]},0.5,["loud"]]')
+
+
 def test_what_has_no_end_of_parts_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_MOST_PARTS", 1000)
     endless: list[typing.Any] = []

@@ -94,19 +94,8 @@ def everything() -> dict[str, str]:
     return found | recorded()
 
 
-REFUSED = {"collections.abc.Callable[[int], str]"}
-
-
-def marks(expression: str) -> list[pytest.MarkDecorator]:
-    if expression in REFUSED:
-        return [pytest.mark.xfail(reason="it has no canonical form", strict=True)]
-    if expression == "named.looped[0]" and sys.version_info < (3, 12):
-        return [pytest.mark.xfail(reason="a comprehension is a scope of its own", strict=True)]
-    return []
-
-
 def each(kind: str) -> list[Any]:
-    return [pytest.param(row, id=row[kind], marks=marks(row[kind])) for row in golden(kind)]
+    return [pytest.param(row, id=row[kind]) for row in golden(kind)]
 
 
 @pytest.mark.parametrize("row", each("value"))
