@@ -12,7 +12,7 @@ from llmcache.backends.base import Store
 from llmcache.codec.classes import ClassGone
 from llmcache.codec.frame import AWAITED, CorruptEntry, Entry, UnreadableEntry
 from llmcache.codec.size import exceeds
-from llmcache.codec.tree import decode, encode, same
+from llmcache.codec.tree import check_comes_back, decode, encode
 from llmcache.errors import UncacheableArgument, UncacheableFunction, UncacheableValue
 from llmcache.keys.binding import Mismatch
 from llmcache.manager import size_of
@@ -275,7 +275,7 @@ class Engine:
         policy = runtime.policy
         if not policy.ttl:
             return
-        duration = policy.clock.monotonic() - started
+        duration = max(policy.clock.monotonic() - started, 0.0)
         try:
             if exceeds(value, policy.max_value_bytes):
                 self.counters.count("too_large")
@@ -284,8 +284,7 @@ class Engine:
             if len(payload) > policy.max_value_bytes:
                 self.counters.count("too_large")
                 return
-            if not same(value, decode(codec, payload)):
-                raise UncacheableValue("the result would not come back as it was")
+            check_comes_back(value, codec, payload)
             now = policy.clock.wall()
             entry = Entry(
                 created=now,

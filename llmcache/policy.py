@@ -120,6 +120,6 @@ def judge(created: float, expires: float, now: float, ttl: float) -> Verdict:
     machines differ is expired, so that a clock set back makes none immortal.
     All four are in seconds of the same wall clock.
     """
-    if now < expires and max(now - created, 0.0) < ttl and created <= now + MAX_CLOCK_SKEW:
+    if now < expires and now - created < ttl > 0 and created <= now + MAX_CLOCK_SKEW:
         return "fresh"
     return "expired"

@@ -65,7 +65,7 @@ entries = st.builds(
     created=numbers,
     expires=numbers,
     ttl=numbers,
-    duration=numbers,
+    duration=st.floats(min_value=0, allow_nan=False, allow_infinity=False),
     flags=st.sampled_from([0, AWAITED]),
     codec=st.integers(0, 255),
     metadata=st.binary(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 import zlib
 from typing import Any, Final, Literal, TypeAlias
 
@@ -77,6 +78,12 @@ def decompress(number: int, data: bytes, length: int) -> bytes:
 
 
 def _zstd() -> Any:
+    # A module that is not there is looked for on every path, each time.
+    found = sys.modules.get("compression.zstd") or sys.modules.get("backports.zstd")
+    return found or _import_zstd()
+
+
+def _import_zstd() -> Any:
     for name in ("compression.zstd", "backports.zstd"):
         try:
             return importlib.import_module(name)

@@ -28,6 +28,7 @@ from __future__ import annotations
 import hashlib
 import struct
 from dataclasses import dataclass
+from math import inf
 from typing import Final, Literal, NamedTuple
 
 from llmcache.codec.compression import THRESHOLD, compress, decompress
@@ -163,6 +164,8 @@ class Frame:
         body = data[_CHECKSUM:] if size < _SMALL else memoryview(data)[_CHECKSUM:]
         if _sha256(body).digest()[:_CHECKSUM] != data[:_CHECKSUM]:
             raise CorruptEntry("changed since it was sealed")
+        if not 0 <= took < inf:
+            raise CorruptEntry("of a call that took no time that there is")
         start = _BODY + meta
         if start > size:
             raise CorruptEntry("not as long as it says")

@@ -13,6 +13,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from enum import Enum, EnumMeta, Flag
+from types import MemberDescriptorType
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -23,6 +24,7 @@ from llmcache.attributes import (
     has_dictionary,
     inherits,
     is_plain,
+    lineage,
     slots_of,
 )
 from llmcache.codec import classes
@@ -36,7 +38,6 @@ Shape: TypeAlias = "list[Any]"
 
 Build: TypeAlias = "Callable[[list[Any]], Any]"
 
-_set: Final = object.__setattr__
 _new: Final = object.__new__
 
 
@@ -80,6 +81,28 @@ def check_fields(name: Any, mark: str, names: Iterable[str]) -> None:
         raise ClassGone(f"{name} has other fields now")
 
 
+def acts_when_gone(kind: type) -> bool:
+    """Say whether instances of a class do something when they go, as copies would do again."""
+    return class_attribute(kind, "__del__") is not None
+
+
+def _is_copyable(kind: type, *bases: type) -> bool:
+    return is_plain(kind, *bases) and not acts_when_gone(kind)
+
+
+def _state(value: Any) -> dict[str, Any]:
+    """Return what an instance holds, but for the note of `typing` by which alias it was made."""
+    state = attributes_of(value)
+    state.pop("__orig_class__", None)
+    return state
+
+
+def _check_bare(value: Any) -> None:
+    if _state(value):
+        name = type(value).__qualname__
+        raise UncacheableValue(f"the result holds a {name} with attributes of its own")
+
+
 class PlainObject:
     """Dataclasses and attrs classes whose whole state is in their attributes."""
 
@@ -87,25 +110,26 @@ class PlainObject:
 
     def claims(self, kind: type) -> bool:
         made = class_attribute(kind, "__dataclass_fields__") is not None
-        return (made or "__attrs_attrs__" in vars(kind)) and is_plain(kind)
+        return (made or "__attrs_attrs__" in vars(kind)) and _is_copyable(kind)
 
     def shape(self, value: Any) -> Shape:
         kind = type(value)
-        return [
-            self.name,
-            classes.name_of(kind),
-            fingerprint(self._fields(kind)),
-            list(attributes_of(value)),
-        ]
+        mark = fingerprint(self._fields(kind))
+        return [self.name, classes.name_of(kind), mark, list(_state(value))]
 
     def parts(self, value: Any) -> Sequence[Any]:
-        return list(attributes_of(value).values())
+        return list(_state(value).values())
 
     def builder(self, kind: Any, shape: Shape) -> Build:
         _, name, mark, names = shape
         check_fields(name, mark, self._fields(kind))
-        known = {slot for base in kind.__mro__ for slot in slots_of(base)}
-        slots = [attribute for attribute in names if attribute in known]
+        known = {
+            slot: vars(ancestor)[slot].__set__
+            for ancestor in reversed(lineage(kind))
+            for slot in slots_of(ancestor)
+            if type(vars(ancestor).get(slot)) is MemberDescriptorType
+        }
+        setters = {attribute: known[attribute] for attribute in names if attribute in known}
         others = [attribute for attribute in names if attribute not in known]
         if others and not has_dictionary(kind):
             raise ClassGone(f"{name} has other fields now")
@@ -113,8 +137,8 @@ class PlainObject:
         def build(parts: list[Any]) -> Any:
             state = dict(zip(names, parts, strict=True))
             value = _new(kind)
-            for slot in slots:
-                _set(value, slot, state[slot])
+            for slot, setter in setters.items():
+                setter(value, state[slot])
             if others:
                 dictionary_of(value).update((name, state[name]) for name in others)
             return value
@@ -135,12 +159,11 @@ class NamedTuples:
 
     def claims(self, kind: type) -> bool:
         named = isinstance(class_attribute(kind, "_fields"), tuple)
-        return named and inherits(kind, tuple) and is_plain(kind, tuple)
+        return named and inherits(kind, tuple) and _is_copyable(kind, tuple)
 
     def shape(self, value: Any) -> Shape:
         kind = type(value)
-        if attributes_of(value):
-            raise UncacheableValue(f"the result holds a {kind.__qualname__} with attributes")
+        _check_bare(value)
         return [self.name, classes.name_of(kind), fingerprint(kind._fields)]
 
     def parts(self, value: Any) -> Sequence[Any]:
@@ -188,7 +211,7 @@ class EnumMembers:
     @staticmethod
     def _mark(kind: Any) -> str:
         members: Iterable[tuple[str, Enum]] = kind.__members__.items()
-        plain = (str, int)
+        plain = (str, int, float, bytes, bool)
         return fingerprint(
             f"{name}={member._value_!r}" if type(member._value_) in plain else name
             for name, member in members
@@ -207,6 +230,7 @@ class MsgspecStruct:
             and inherits(kind, msgspec.Struct)
             and class_attribute(kind, "__post_init__") is None
             and not has_dictionary(kind)
+            and not acts_when_gone(kind)
         )
 
     def shape(self, value: Any) -> Shape:
@@ -222,6 +246,45 @@ class MsgspecStruct:
         names = kind.__struct_fields__
         check_fields(name, mark, names)
         return lambda parts: kind(**dict(zip(names, parts, strict=True)))
+
+
+class Subclass:
+    """Classes below a built-in one that add behaviour and no state.
+
+    Args:
+        base: the built-in class.
+        content: returns what an instance holds, of exactly the class *base*.
+    """
+
+    def __init__(self, base: Any, content: Callable[[Any], Any]) -> None:
+        self.name: str = base.__name__
+        self._base = base
+        self._content = content
+
+    def claims(self, kind: type) -> bool:
+        return inherits(kind, self._base) and _is_copyable(kind, self._base)
+
+    def shape(self, value: Any) -> Shape:
+        _check_bare(value)
+        return [self.name, classes.name_of(type(value))]
+
+    def parts(self, value: Any) -> Sequence[Any]:
+        return [self._content(value)]
+
+    def builder(self, kind: Any, shape: Shape) -> Build:
+        base = self._base
+
+        def build(parts: list[Any]) -> Any:
+            [content] = parts
+            if type(content) is not base:
+                # It would be asked how it converts.
+                raise ValueError("no content of that class")
+            value = base.__new__(kind, content)
+            if base.__init__ is not object.__init__:
+                base.__init__(value, content)
+            return value
+
+        return build
 
 
 class Registration(NamedTuple):
@@ -251,7 +314,15 @@ class RegisteredTypes:
         return [self.name, classes.name_of(type(value))]
 
     def parts(self, value: Any) -> Sequence[Any]:
-        return [self._types[type(value)].encode(value)]
+        kind = type(value)
+        try:
+            return [self._types[kind].encode(value)]
+        except UncacheableValue:
+            raise
+        except Exception as error:  # noqa: BLE001
+            # Its text may repeat what the value holds.
+            name, raised = f"{kind.__module__}.{kind.__qualname__}", type(error).__qualname__
+            raise UncacheableValue(f"encode= of {name} raises {raised}") from None
 
     def builder(self, kind: Any, shape: Shape) -> Build:
         return lambda parts: self._types[kind].decode(parts[0])
@@ -265,6 +336,12 @@ KINDS: Final[tuple[Kind, ...]] = (
     NamedTuples(),
     PlainObject(),
     MsgspecStruct(),
+    Subclass(str, str.__str__),
+    Subclass(int, int.__int__),
+    Subclass(float, float.__float__),
+    Subclass(bytes, bytes.__bytes__),
+    Subclass(list, list.copy),
+    Subclass(dict, lambda value: dict(dict.items(value))),
 )
 BY_NAME: Final = {kind.name: kind for kind in KINDS}
 
@@ -300,9 +377,8 @@ def is_registered(kind: type) -> bool:
     return _registered.claims(kind)
 
 
-def kind_of(value: Any) -> Kind | None:
-    """Return the kind that *value* is of, ``None`` if no kind claims its class."""
-    kind = type(value)
+def kind_of(kind: type) -> Kind | None:
+    """Return the kind that instances of a class are of, ``None`` if no kind claims it."""
     for candidate in KINDS:
         if candidate.claims(kind):
             return candidate

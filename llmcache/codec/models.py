@@ -13,7 +13,14 @@ from typing import Any, Final, TypeAlias
 
 from llmcache.attributes import class_attribute, dictionary_of, inherits, lineage, slots_of
 from llmcache.codec import classes
-from llmcache.codec.kinds import Build, Shape, check_fields, fingerprint, is_registered
+from llmcache.codec.kinds import (
+    Build,
+    Shape,
+    acts_when_gone,
+    check_fields,
+    fingerprint,
+    is_registered,
+)
 from llmcache.errors import UncacheableValue
 
 NAME: Final = "pydantic"
@@ -36,6 +43,7 @@ def is_model(kind: type) -> bool:
         pydantic is not None
         and inherits(kind, pydantic.BaseModel)
         and all(base is pydantic.BaseModel or not slots_of(base) for base in lineage(kind))
+        and not acts_when_gone(kind)
         and not is_registered(kind)
     )
 
@@ -89,7 +97,7 @@ def shape_of(model: Any, readers: dict[str, Reader]) -> Shape:
     return [
         NAME,
         classes.name_of(kind),
-        fingerprint(kind.__pydantic_fields__),
+        fingerprint(_names(kind)),
         sorted(fields_set_of(model)),
         list(attributes),
         _form(extra),
@@ -111,7 +119,7 @@ def builder(kind: Any, shape: Shape, reads: dict[str, Read], read_others: Read) 
         ClassGone: if the class has changed.
     """
     _, name, mark, names_set, names, extra_form, private_form, _ = shape
-    check_fields(name, mark, kind.__pydantic_fields__)
+    check_fields(name, mark, _names(kind))
     new = object.__new__
     members = _members()
     set_dict = members["__dict__"].__set__
@@ -137,6 +145,10 @@ def builder(kind: Any, shape: Shape, reads: dict[str, Read], read_others: Read) 
         return model
 
     return build
+
+
+def _names(kind: Any) -> list[str]:
+    return [*kind.__pydantic_fields__, *kind.__private_attributes__]
 
 
 def _form(values: dict[str, Any] | None) -> int:

@@ -33,6 +33,6 @@ def exceeds(value: Any, limit: int) -> bool:
             size += 8 + getattr(value, "nbytes", 0) if kind.__module__ == "numpy" else 8
             if is_model(kind):
                 waiting.extend(parts_of(value))
-            elif adapter := kind_of(value):
+            elif adapter := kind_of(kind):
                 waiting.extend(adapter.parts(value))
     return size > limit

@@ -7,6 +7,7 @@ mapping that has such a member of its own is written as a tag too.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from math import copysign, isfinite, isnan
@@ -45,7 +46,9 @@ def encode(value: Any) -> tuple[int, bytes]:
     except UncacheableValue:
         raise
     except (RecursionError, orjson.JSONEncodeError):
-        raise UncacheableValue("the result nests too deep, or contains itself") from None
+        raise UncacheableValue(
+            "the result nests too deep, contains itself, or holds a name that is no Unicode"
+        ) from None
 
 
 def decode(codec: int, payload: bytes) -> Any:
@@ -62,6 +65,26 @@ def decode(codec: int, payload: bytes) -> Any:
     shapes, _, tree = payload.partition(b"\n")
     root = _loads(tree)
     return _read(root, _plans.builders(shapes)) if type(root) in _NESTS else root
+
+
+def check_comes_back(value: Any, codec: int, payload: bytes) -> None:
+    """Read *payload*, which `encode` made of *value*, and see that it is the same.
+
+    Raises:
+        UncacheableValue: if it is not, or cannot be read; the message names
+            classes and repeats nothing of the value.
+    """
+    try:
+        returns = same(value, decode(codec, payload))
+    except UncacheableValue:
+        raise
+    except Exception as error:  # noqa: BLE001
+        kind, raised = type(value), type(error).__qualname__
+        raise UncacheableValue(
+            f"the result, a {kind.__module__}.{kind.__qualname__}, cannot be read again: {raised}"
+        ) from None
+    if not returns:
+        raise UncacheableValue("the result would not come back as it was")
 
 
 def same(a: Any, b: Any) -> bool:
@@ -90,7 +113,7 @@ def same(a: Any, b: Any) -> bool:
         return models.fields_set_of(a) == models.fields_set_of(b) and all(
             map(same, models.parts_of(a), models.parts_of(b))
         )
-    adapter = kind_of(a)
+    adapter = kind_of(kind)
     if adapter is None or adapter.shape(a) != adapter.shape(b):
         return False
     ours, theirs = adapter.parts(a), adapter.parts(b)
@@ -100,8 +123,8 @@ def same(a: Any, b: Any) -> bool:
 _EXACT: Final = frozenset({type(None), bool, int, str})
 
 
-def _bag(items: Iterable[Any]) -> list[tuple[int, bytes]]:
-    return sorted(encode(item) for item in items)
+def _bag(items: Iterable[Any]) -> list[bytes]:
+    return sorted(_dumps(_Speller().write(item)) for item in items)
 
 
 class _TreeWriter:
@@ -135,13 +158,13 @@ class _TreeWriter:
                 return {key: write(item) for key, item in value.items()}
             return self._tag("dict", *[[write(k), write(v)] for k, v in value.items()])
         if kind is set or kind is frozenset:
-            return self._tag(kind.__name__, *map(write, sorted(value, key=encode)))
+            return self._tag(kind.__name__, *sorted(map(write, value), key=_dumps))
         if kind is tuple:
             return self._tag(kind.__name__, *map(write, value))
         if is_model(kind):
             place, parts = self._model(value)
             return self._tag(place, *parts)
-        adapter = kind_of(value)
+        adapter = kind_of(kind)
         if adapter is None:
             raise UncacheableValue(
                 f"the result holds a {kind.__module__}.{kind.__qualname__}, "
@@ -212,6 +235,13 @@ class _TreeWriter:
         return self._places[spelled]
 
 
+class _Speller(_TreeWriter):
+    """Writes what is the same the same way, in whatever order its sets are."""
+
+    def _place(self, shape: Shape) -> Any:
+        return hashlib.sha256(_dumps(shape)).hexdigest()
+
+
 def _builder_for(shape: Shape, builders: list[Build]) -> tuple[type, Build]:
     """Return the class of a shape, and what makes its objects.
 
@@ -225,7 +255,8 @@ def _builder_for(shape: Shape, builders: list[Build]) -> tuple[type, Build]:
     """
     if shape[0] != models.NAME:
         kind = BY_NAME[shape[0]]
-        found = class_of(shape, kind.claims)
+        # Of several that claim a class, the first is the one that writes it.
+        found = class_of(shape, lambda found: kind_of(found) is kind)
         build = kind.builder(found, shape)
         return found, lambda parts: build(_read(parts, builders))
     found = class_of(shape, is_model)

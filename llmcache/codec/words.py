@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
 from fractions import Fraction
+from functools import cache
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, Final
 from uuid import UUID, SafeUUID
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, available_timezones
 
 from llmcache.attributes import inherits
 from llmcache.codec.classes import ClassGone
@@ -45,6 +46,12 @@ def _module(name: str) -> Any:
     return sys.modules[name]
 
 
+@cache
+def _zones() -> frozenset[str]:
+    """Return the names that `ZoneInfo` may be asked for: it imports packages by their parts."""
+    return frozenset(available_timezones())
+
+
 def _zone(zone: tzinfo | None) -> Any:
     kind = type(zone)
     if zone is None:
@@ -52,7 +59,7 @@ def _zone(zone: tzinfo | None) -> Any:
     if kind is timezone:
         offset, *name = zone.__getinitargs__()  # type: ignore[attr-defined]
         return ["utc"] if zone is UTC else ["timezone", _timedelta(offset), *name]
-    if kind is ZoneInfo and getattr(zone, "key", None):
+    if kind is ZoneInfo and getattr(zone, "key", None) in _zones():
         return ["zone", zone.key]  # type: ignore[attr-defined]
     core = sys.modules.get("pydantic_core")
     if core is not None and kind is core.TzInfo:
@@ -71,6 +78,8 @@ def _read_zone(written: Any) -> tzinfo | None:
     if tag == "timezone":
         return timezone(timedelta(*content[0]), *content[1:])
     if tag == "zone":
+        if content[0] not in _zones():
+            raise ClassGone("no time zone of that name here")
         return ZoneInfo(content[0])
     if tag == "pydantic":
         return _module("pydantic_core").TzInfo(content[0])  # type: ignore[no-any-return]

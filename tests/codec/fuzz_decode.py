@@ -44,6 +44,8 @@ KINDS = [
     samples.DictShape("a"),
     samples.Role.USER,
     samples.Bits(9),
+    samples.Text("a"),
+    samples.Mapping(a=samples.Items([samples.Number(1)])),
 ]
 SHAPES = encode(KINDS)[1].partition(b"\n")[0]
 ran: list[str] = []
@@ -51,7 +53,7 @@ allowed = {"__hash__", "__eq__"}
 
 
 class Finder:
-    """Notices what is looked for to be imported, but for zones and zstd, by names of their own."""
+    """Notices what is looked for to be imported, but for what the code names: tzdata and zstd."""
 
     @staticmethod
     def find_spec(name: str, path: object = None, target: object = None) -> None:

@@ -374,6 +374,14 @@ class Number(int):
     pass
 
 
+class Measure(float):
+    pass
+
+
+class Raw(bytes):
+    pass
+
+
 class Items(list):
     pass
 

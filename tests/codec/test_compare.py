@@ -139,7 +139,7 @@ def test_a_model_has_the_same_fields_set_extra_and_private_values():
         assert not same(answer(), answer(**changed))
 
 
-@pytest.mark.parametrize("kind", [object, samples.Plain, samples.Text, samples.Slotted])
+@pytest.mark.parametrize("kind", [object, samples.Plain, samples.Slotted])
 def test_what_no_entry_can_hold_is_the_same_as_nothing(kind):
     assert not same(kind(), kind())
 

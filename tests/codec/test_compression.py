@@ -249,7 +249,6 @@ def test_packed_bytes_that_are_none_are_corrupt(algorithm):
         Frame(max_plain=100).unseal(entry_with(b"", algorithm, 0, DIGEST), DIGEST)
 
 
-@pytest.mark.xfail(strict=True, reason="the modules are looked for on every path, each time")
 def test_zstd_is_looked_for_once(monkeypatch):
     number, packed = compress(bytes(100), "zstd")
     looked = []

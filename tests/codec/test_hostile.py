@@ -13,7 +13,9 @@ import random
 import sys
 import time
 import types
+from datetime import datetime
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import orjson
@@ -273,10 +275,6 @@ TAGS = [
     ["datetime", ["2025-01-01", 0, []]],
     ["datetime", ["2025-01-01", 0, "utc"]],
     ["datetime", ["2025-01-01", 0, ["zone"]]],
-    ["datetime", ["2025-01-01", 0, ["zone", "../../etc/passwd"]]],
-    ["datetime", ["2025-01-01", 0, ["zone", "/etc/passwd"]]],
-    ["datetime", ["2025-01-01", 0, ["zone", "Europe/../../../../etc/passwd"]]],
-    ["datetime", ["2025-01-01", 0, ["zone", 5]]],
     ["datetime", ["2025-01-01", 0, ["timezone", [2, 0, 0], None]]],
     ["datetime", ["2025-01-01", 0, ["timezone", "1", "a"]]],
     ["datetime", ["2025-01-01", 0, ["pydantic", 1e300]]],
@@ -600,10 +598,11 @@ def test_an_object_that_is_made_runs_nothing(world, trapped):
     assert Trap.asked == []
 
 
-@pytest.mark.xfail(strict=True, reason="zoneinfo looks in the package tzdata for what it is told")
 def test_a_zone_that_is_not_there_is_not_imported():
-    for name in ("Nowhere/Thing", "os/path", "tzdata", "\0"):
-        with no_import(), pytest.raises(LookupError):
+    decode(*encode(datetime(2025, 1, 1, tzinfo=ZoneInfo("UTC"))))
+    outside = ["/etc/passwd", "../../etc/passwd", "Europe/../../../../etc/passwd"]
+    for name in ("Nowhere/Thing", "os/path", "tzdata", "\0", "", 5, None, *outside):
+        with no_import(), pytest.raises(ClassGone):
             decode(TREE, payload([], {"!": ["datetime", ["2025-01-01", 0, ["zone", name]]]}))
 
 
@@ -629,7 +628,6 @@ def test_a_whole_entry_of_the_wrong_time_is_a_miss(world):
 
 
 @worlds
-@pytest.mark.xfail(strict=True, reason="it is added to the time saved as it stands")
 @pytest.mark.parametrize("duration", [float("nan"), float("inf"), -1e300])
 def test_a_duration_that_is_none_spoils_no_numbers(world, duration):
     upstream = Upstream(world)

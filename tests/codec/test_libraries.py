@@ -67,19 +67,10 @@ def results():
     }
 
 
-TEXTS = pytest.mark.xfail(strict=True, reason="its text is of a class below str, which is refused")
-
-
 @langchain
 @pytest.mark.parametrize(
     "name",
-    [
-        *("Generation", "ChatPromptValue", "Document"),
-        *(
-            pytest.param(name, marks=TEXTS)
-            for name in ("ChatGeneration", "ChatResult", "LLMResult")
-        ),
-    ],
+    ["Generation", "ChatPromptValue", "Document", "ChatGeneration", "ChatResult", "LLMResult"],
 )
 def test_a_result_of_langchain_comes_back(name):
     result = results()[name]

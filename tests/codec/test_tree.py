@@ -103,12 +103,18 @@ def test_containers_come_back_with_all_that_they_hold(value):
     back(value)
 
 
-@pytest.mark.parametrize("item", [frozenset([7, 15]), FrozenPoint(frozenset([7, 15]))])
+@pytest.mark.parametrize(
+    "item",
+    [
+        frozenset([7, 15]),
+        FrozenPoint(frozenset([7, 15])),
+        frozenset([FrozenPoint(1), Pair(1), Color.RED]),
+    ],
+)
 def test_sets_in_sets_come_back_in_whatever_order(item):
     back({item})
 
 
-@pytest.mark.xfail(strict=True, reason="each set writes its items twice, to sort them")
 def test_sets_in_sets_take_no_more_time_than_they_are_deep():
     written = []
 
@@ -120,7 +126,9 @@ def test_sets_in_sets_take_no_more_time_than_they_are_deep():
     for _ in range(10):
         value = frozenset([value, 1])
     encode(value)
-    assert len(written) < 100
+    assert len(written) == 1
+    assert same(value, value)
+    assert len(written) == 3
 
 
 def test_what_is_shared_comes_back_as_copies():
@@ -287,10 +295,6 @@ REFUSED = {
     "builtins.type": lambda: samples.Plain,
     "enum.EnumType": lambda: Color,
     "codec.samples.Plain": samples.Plain,
-    "codec.samples.Text": lambda: samples.Text("text"),
-    "codec.samples.Number": lambda: samples.Number(1),
-    "codec.samples.Items": lambda: samples.Items([1]),
-    "codec.samples.Mapping": lambda: samples.Mapping(a=1),
     "codec.samples.Slotted": samples.Slotted,
     "codec.samples.PreparedToken": lambda: samples.PreparedToken("text"),
     "codec.samples.DictToken": lambda: samples.DictToken("text"),
