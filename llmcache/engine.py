@@ -15,11 +15,11 @@ from llmcache.codec.size import exceeds
 from llmcache.codec.tree import check_comes_back, decode, encode
 from llmcache.errors import UncacheableArgument, UncacheableFunction, UncacheableValue
 from llmcache.keys.binding import Mismatch
-from llmcache.manager import size_of
+from llmcache.manager import usage_of
 from llmcache.policy import judge
 from llmcache.ports import AsyncPort, Port, SyncPort, drive, is_awaitable
 from llmcache.runtime import Options, Resolver, Runtime
-from llmcache.stats import Counters, Stats
+from llmcache.stats import NOTHING, Counters, Stats
 
 logger: Final = logging.getLogger("llmcache")
 
@@ -188,7 +188,7 @@ class Engine:
     def stats(self) -> Stats:
         """Return the function's numbers."""
         place = self.place()
-        return self.counters.snapshot(0 if place is None else size_of(*place))
+        return self.counters.snapshot(NOTHING if place is None else usage_of(*place))
 
     def place(self) -> tuple[Store, str] | None:
         """Return the store and the group of the function's entries, ``None`` if not yet known."""

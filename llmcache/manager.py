@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, Protocol
 from weakref import WeakSet, WeakValueDictionary, finalize
 
-from llmcache.backends.base import Store
+from llmcache.backends.base import Store, Usage
 from llmcache.backends.registry import PRIVATE, open_store
 from llmcache.codec.compression import Compression
 from llmcache.errors import ConfigurationError
@@ -159,10 +159,12 @@ class Process:
         for function in functions:
             if place := function.place():
                 store, group = place
-                places[id(store), group] = size_of(store, group)
+                places[id(store), group] = usage_of(store, group)
             total.add(function.counters.snapshot())
-        sizes = list(places.values())
-        return total.snapshot(None if None in sizes else sum(size for size in sizes if size))
+        usages = places.values()
+        return total.snapshot(
+            Usage(_sum(u.entries for u in usages), _sum(u.bytes for u in usages)),
+        )
 
     def reset_stats(self) -> None:
         """Set every function's numbers to zero."""
@@ -183,12 +185,18 @@ class Process:
         return functions
 
 
-def size_of(store: Store, group: str) -> int | None:
-    """Return the number of a group's entries, ``None`` if the store cannot say."""
+def usage_of(store: Store, group: str) -> Usage:
+    """Return how much a group of entries takes, unknown if the store cannot say."""
     try:
-        return store.size(group)
+        return store.usage(group)
     except Exception:  # noqa: BLE001
-        return None
+        return Usage(None, None)
+
+
+def _sum(numbers: Iterable[int | None]) -> int | None:
+    """Return the sum of *numbers*, ``None`` if one of them is unknown."""
+    known = list(numbers)
+    return None if None in known else sum(number for number in known if number)
 
 
 process = Process()

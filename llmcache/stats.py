@@ -7,6 +7,9 @@ from collections import deque
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Final
 
+from llmcache.backends.base import Usage
+
+NOTHING: Final = Usage(0, 0)
 _FOLD_AT: Final = 4096
 
 
@@ -30,6 +33,7 @@ class Stats:
         errors: failures of the cache itself; the calls went through.
         failed: exceptions of the function, after a miss.
         size: live entries now, ``None`` where only a scan could tell.
+        bytes: what they take, ``None`` likewise.
         time_saved: seconds that the calls answered from the cache took when
             they ran.
 
@@ -50,6 +54,7 @@ class Stats:
     errors: int = 0
     failed: int = 0
     size: int | None = 0
+    bytes: int | None = 0
     time_saved: float = 0.0
 
     @property
@@ -81,7 +86,7 @@ class Stats:
         return "\n".join(f"{name:<12}{shown:>{width + 2}}" for name, shown in rows)
 
 
-_EVENTS: Final = tuple(f.name for f in fields(Stats) if f.name not in {"hits", "size"})
+_EVENTS: Final = tuple(f.name for f in fields(Stats) if f.name not in {"hits", "size", "bytes"})
 
 
 def _zeros() -> dict[str, Any]:
@@ -123,11 +128,11 @@ class Counters:
             for event in _EVENTS:
                 self._counts[event] += getattr(stats, event)
 
-    def snapshot(self, size: int | None = 0) -> Stats:
-        """Return the numbers at one moment."""
+    def snapshot(self, usage: Usage = NOTHING) -> Stats:
+        """Return the numbers at one moment, and *usage* with them."""
         with self._lock:
             self._fold()
-            return Stats(hits=self._hits, size=size, **self._counts)
+            return Stats(hits=self._hits, size=usage.entries, bytes=usage.bytes, **self._counts)
 
     def take(self) -> Stats:
         """Return the numbers at one moment, and start again from zero."""

@@ -119,7 +119,7 @@ def test_the_key_of_an_argument_without_one_names_the_function():
 
 
 def test_a_store_that_cannot_count_makes_the_numbers_unknown():
-    ask = llm_cached(backend=Broken("size"))(lambda text: text)
+    ask = llm_cached(backend=Broken("usage"))(lambda text: text)
     ask("hi")
     assert ask.cache.stats().size is None
     assert llmcache.stats().size is None

@@ -41,7 +41,7 @@ class Twin:
         self._call("clear", group)
 
     def size(self, group: str = "g") -> int:
-        return self.store.size(group)
+        return self.store.usage(group).entries
 
     def watch(self, group: str = "g") -> Counter[str]:
         dropped: Counter[str] = Counter()
@@ -344,7 +344,7 @@ OPERATIONS: dict[str, Callable[[MemoryStore], object]] = {
     "set another": lambda store: store.set("g:b", b"new", inf),
     "delete": lambda store: store.delete("g:a"),
     "clear": lambda store: store.clear("g"),
-    "size": lambda store: store.size("g"),
+    "size": lambda store: store.usage("g").entries,
 }
 
 
@@ -359,7 +359,7 @@ def test_an_entry_may_expire_in_the_middle_of_anything(name: str, ttl: int) -> N
         store.get("g:a")
     live = [key for key in ("g:a", "g:b") if store.get(key) is not None]
     assert len(live) == (1 if name.startswith("set") else 0)
-    assert store.size("g") == len(live)
+    assert store.usage("g").entries == len(live)
 
 
 def test_many_threads_lose_nothing(clock: FakeClock) -> None:
@@ -385,11 +385,11 @@ def test_many_threads_lose_nothing(clock: FakeClock) -> None:
                 assert found.startswith(known.encode())
             if chance.random() < 0.1:
                 clock.advance(1)
-            assert store.size(chance.choice(groups)) <= 40
+            assert store.usage(chance.choice(groups)).entries <= 40
         return stored, deleted
 
     done = in_threads(work, threads=8)
-    live = sum(store.size(group) for group in groups)
+    live = sum(store.usage(group).entries for group in groups)
     told = sum(dropped, Counter())
     stored, deleted = map(sum, zip(*done, strict=True))
     assert stored == live + deleted + told["evicted"] + told["expired"]
@@ -418,7 +418,7 @@ def test_one_thread_at_a_time_looks_at_the_entries() -> None:
                 operation(store)
 
     in_threads(work, threads=8)
-    assert store.size("g") <= 4
+    assert store.usage("g").entries <= 4
 
 
 def test_threads_and_groups_are_cleared_together() -> None:
@@ -432,10 +432,10 @@ def test_threads_and_groups_are_cleared_together() -> None:
                 store.clear("g")
 
     in_threads(work, threads=8)
-    assert store.size("h") + store.size("g") <= 100
+    assert store.usage("h").entries + store.usage("g").entries <= 100
     store.clear("g")
     store.clear("h")
-    assert (store.size("g"), store.size("h")) == (0, 0)
+    assert (store.usage("g").entries, store.usage("h").entries) == (0, 0)
     assert [key for key in range(20) if store.get(f"g:{key}")] == []
 
 
@@ -505,7 +505,8 @@ class Agreement(RuleBasedStateMachine):
     def audit(self) -> None:
         self.expire()
         for group in GROUPS:
-            assert self.store.size(group) == len(self.keys(group))
+            sizes = [len(self.entries[key][0]) for key in self.keys(group)]
+            assert self.store.usage(group) == (len(sizes), sum(sizes))
         assert self.told == self.expected
         told = sum(self.told.values(), Counter())
         live = len(self.entries)

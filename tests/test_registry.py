@@ -130,6 +130,6 @@ def test_a_store_is_opened_with_its_bounds_and_its_clock(clock: FakeClock) -> No
     assert not store.set("g:a", b"12345678901", 10)
     for key in ("g:a", "g:b", "g:c"):
         assert store.set(key, b"data", 10)
-    assert store.size("g") == 2
+    assert store.usage("g").entries == 2
     clock.advance(10)
-    assert store.size("g") == 0
+    assert store.usage("g").entries == 0

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from stand_ins import in_threads
 
 from llmcache import Stats
+from llmcache.backends.base import Usage
 from llmcache.stats import Counters
 
 NAMES = [f.name for f in fields(Stats)]
-EVENTS = [name for name in NAMES if name not in {"hits", "size", "time_saved"}]
+EVENTS = [name for name in NAMES if name not in {"hits", "size", "bytes", "time_saved"}]
 SOME = Stats(
     hits=3,
     misses=1,
@@ -30,6 +31,7 @@ SOME = Stats(
     errors=31,
     failed=37,
     size=41,
+    bytes=43,
     time_saved=1234.5,
 )
 numbers = st.integers(0, 10**6)
@@ -91,7 +93,8 @@ def test_a_hit_saves_time() -> None:
 
 @pytest.mark.parametrize("size", [0, 7, None])
 def test_the_size_is_what_it_is_said_to_be(size: int | None) -> None:
-    assert Counters().snapshot(size) == Stats(size=size)
+    assert Counters().snapshot(Usage(size, 5)) == Stats(size=size, bytes=5)
+    assert Counters().snapshot(Usage(5, size)) == Stats(size=5, bytes=size)
 
 
 def test_a_reset_is_a_new_start() -> None:
@@ -109,7 +112,7 @@ def test_what_is_taken_is_not_there_any_more() -> None:
     counters.add(SOME)
     counters.hit(2.0)
     taken = counters.take()
-    assert taken == replace(SOME, hits=4, time_saved=1236.5, size=0)
+    assert taken == replace(SOME, hits=4, time_saved=1236.5, size=0, bytes=0)
     assert counters.take() == counters.snapshot() == Stats()
 
 
@@ -120,7 +123,9 @@ def test_adding_adds_everything_but_sizes(summands: list[Stats]) -> None:
         counters.add(summand)
     total = counters.snapshot()
     for name in NAMES:
-        expected = 0 if name == "size" else sum(getattr(summand, name) for summand in summands)
+        expected = (
+            0 if name in {"size", "bytes"} else sum(getattr(summand, name) for summand in summands)
+        )
         assert getattr(total, name) == expected
 
 

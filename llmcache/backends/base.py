@@ -2,59 +2,107 @@
 
 from __future__ import annotations
 
+import asyncio
+from abc import abstractmethod
 from collections.abc import Callable
-from typing import Protocol, TypeAlias
+from math import inf
+from typing import NamedTuple, Protocol, TypeAlias
 
 Removal: TypeAlias = "Callable[[str], None]"
 """Told ``"evicted"`` or ``"expired"`` for each entry that a store drops of its own accord."""
+
+DEFAULT_TIMEOUT = 0.1
+"""Seconds that a store may add to a call, for its look-up and its storing together."""
+
+
+class Usage(NamedTuple):
+    """How much a store holds, ``None`` where only a scan could tell.
+
+    Args:
+        entries: live entries.
+        bytes: what they take.
+    """
+
+    entries: int | None
+    bytes: int | None
 
 
 class Store(Protocol):
     """Bytes under keys, for a while.
 
+    An author writes `get`, `set`, `delete` and `clear`, and derives from this
+    class for the rest. All else is done once, above every store: the deadline,
+    the breakers, the checks of what comes back, the numbers.
+
     - A key is a group, a colon and a name; the groups can be counted and
-      cleared alone.
+      cleared alone. Neither has a colon, and both are printable ASCII.
     - `get` returns the bytes of the last `set` of that key, or ``None``.
     - Nothing is returned after its time to live.
+    - An entry may go at any time. None comes back after it was deleted.
     - Every method may be called by many threads and tasks at once.
+    - A method that cannot do its work raises: a failure is a miss to the
+      caller of a decorated function, and never an answer.
+    - A method that is told to be done *within* some seconds returns or raises
+      by then, or a little later; `TimeoutError` says that it had no more time.
+    - Making a store opens nothing. Its first use does, and so does the first
+      after `close`.
+
+    Attributes:
+        timeout: seconds that it may add to one call altogether, ``None`` for a
+            store that never waits, which needs neither deadline nor breaker.
     """
 
-    def get(self, key: str) -> bytes | None:
+    timeout: float | None = DEFAULT_TIMEOUT
+
+    @abstractmethod
+    def get(self, key: str, within: float = inf) -> bytes | None:
         """Return what is stored under *key*, ``None`` for nothing."""
         ...
 
-    def set(self, key: str, data: bytes, ttl: float) -> bool:
-        """Store *data* for *ttl* seconds, ``inf`` for ever; say whether it was stored."""
+    @abstractmethod
+    def set(self, key: str, data: bytes, ttl: float, within: float = inf) -> bool:
+        """Store *data* for *ttl* seconds, ``inf`` for ever; say whether it was stored.
+
+        What does not fit is not stored, and what was there before is gone.
+        """
         ...
 
-    def delete(self, key: str) -> bool:
+    @abstractmethod
+    def delete(self, key: str, within: float = inf) -> bool:
         """Forget *key*; say whether there was something to forget."""
         ...
 
+    @abstractmethod
     def clear(self, group: str) -> None:
         """Forget all keys of *group*."""
         ...
 
-    def size(self, group: str) -> int | None:
-        """Return the number of live entries in *group*, ``None`` if only a scan could tell."""
-        ...
+    def usage(self, group: str) -> Usage:
+        """Return how much of *group* is live."""
+        return Usage(None, None)
 
     def watch(self, group: str, removal: Removal) -> None:
         """Report to *removal* what is dropped from *group*, to it alone."""
-        ...
 
-    async def aget(self, key: str) -> bytes | None:
+    def close(self) -> None:
+        """Close what is open; the entries of a store outside of this process stay."""
+
+    async def aget(self, key: str, within: float = inf) -> bytes | None:
         """Do as `get`, without blocking the event loop."""
-        ...
+        return await asyncio.to_thread(self.get, key, within)
 
-    async def aset(self, key: str, data: bytes, ttl: float) -> bool:
+    async def aset(self, key: str, data: bytes, ttl: float, within: float = inf) -> bool:
         """Do as `set`, without blocking the event loop."""
-        ...
+        return await asyncio.to_thread(self.set, key, data, ttl, within)
 
-    async def adelete(self, key: str) -> bool:
+    async def adelete(self, key: str, within: float = inf) -> bool:
         """Do as `delete`, without blocking the event loop."""
-        ...
+        return await asyncio.to_thread(self.delete, key, within)
 
     async def aclear(self, group: str) -> None:
         """Do as `clear`, without blocking the event loop."""
-        ...
+        await asyncio.to_thread(self.clear, group)
+
+    async def aclose(self) -> None:
+        """Do as `close`, without blocking the event loop."""
+        await asyncio.to_thread(self.close)

@@ -5,15 +5,16 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable
+from math import inf
 from typing import Any
 
 from cachetools import TLRUCache
 
-from llmcache.backends.base import Removal
+from llmcache.backends.base import Removal, Store, Usage
 from llmcache.policy import DEFAULT_MAX_SIZE, Clock
 
 
-class MemoryStore:
+class MemoryStore(Store):
     """Keeps the entries that were used last, each until it expires.
 
     An expired entry goes before a live one, and of the live ones the one that
@@ -33,6 +34,8 @@ class MemoryStore:
         b'answer'
     """
 
+    timeout = None
+
     def __init__(
         self,
         *,
@@ -45,6 +48,7 @@ class MemoryStore:
         self._lock = threading.RLock()
         self._watchers: dict[str, Removal] = {}
         self._sizes: Counter[str] = Counter()
+        self._bytes: Counter[str] = Counter()
         self._ttl = 0.0
         self._entries = _Entries(
             max_size if max_bytes is None else max_bytes,
@@ -54,7 +58,7 @@ class MemoryStore:
             self._removed,
         )
 
-    def get(self, key: str) -> bytes | None:
+    def get(self, key: str, within: float = inf) -> bytes | None:
         """Return what is stored under *key*, ``None`` for nothing."""
         with self._lock:
             try:
@@ -62,7 +66,7 @@ class MemoryStore:
             except KeyError:
                 return None
 
-    def set(self, key: str, data: bytes, ttl: float) -> bool:
+    def set(self, key: str, data: bytes, ttl: float, within: float = inf) -> bool:
         """Store *data* for *ttl* seconds, unless it alone is larger than ``max_bytes``."""
         entries = self._entries
         with self._lock, entries.timer:
@@ -74,10 +78,12 @@ class MemoryStore:
                 entries.popitem()
             self._ttl = ttl
             entries[key] = data
-            self._sizes[_group(key)] += 1
+            group = _group(key)
+            self._sizes[group] += 1
+            self._bytes[group] += len(data)
             return True
 
-    def delete(self, key: str) -> bool:
+    def delete(self, key: str, within: float = inf) -> bool:
         """Forget *key*; say whether there was something to forget."""
         with self._lock, self._entries.timer:
             return self._discard(key)
@@ -88,26 +94,29 @@ class MemoryStore:
             for key in [key for key in self._entries if _group(key) == group]:
                 self._discard(key)
 
-    def size(self, group: str) -> int:
-        """Return the number of live entries in *group*."""
+    def usage(self, group: str) -> Usage:
+        """Return the number of live entries in *group*, and their bytes."""
         with self._lock:
             self._entries.expire()
-            return self._sizes[group]
+            return Usage(self._sizes[group], self._bytes[group])
 
     def watch(self, group: str, removal: Removal) -> None:
         """Report to *removal* what is evicted or expires from *group*, to it alone."""
         with self._lock:
             self._watchers[group] = removal
 
-    async def aget(self, key: str) -> bytes | None:
+    def close(self) -> None:
+        """Do nothing: there is nothing open."""
+
+    async def aget(self, key: str, within: float = inf) -> bytes | None:
         """Do as `get`, which never waits for anything but its lock."""
         return self.get(key)
 
-    async def aset(self, key: str, data: bytes, ttl: float) -> bool:
+    async def aset(self, key: str, data: bytes, ttl: float, within: float = inf) -> bool:
         """Do as `set`."""
         return self.set(key, data, ttl)
 
-    async def adelete(self, key: str) -> bool:
+    async def adelete(self, key: str, within: float = inf) -> bool:
         """Do as `delete`."""
         return self.delete(key)
 
@@ -115,18 +124,25 @@ class MemoryStore:
         """Do as `clear`."""
         self.clear(group)
 
+    async def aclose(self) -> None:
+        """Do as `close`."""
+
     def _discard(self, key: str) -> bool:
         """Forget *key* while the time is held still: an entry may expire between two readings."""
         self._entries.expire()
         if key not in self._entries:
             return False
-        del self._entries[key]
-        self._sizes[_group(key)] -= 1
+        self._uncount(key, self._entries.pop(key))
         return True
 
-    def _removed(self, key: str, why: str) -> None:
+    def _uncount(self, key: str, data: bytes) -> str:
         group = _group(key)
         self._sizes[group] -= 1
+        self._bytes[group] -= len(data)
+        return group
+
+    def _removed(self, key: str, data: bytes, why: str) -> None:
+        group = self._uncount(key, data)
         if watcher := self._watchers.get(group):
             watcher(why)
 
@@ -144,18 +160,18 @@ class _Entries(TLRUCache[str, bytes]):
         ttu: Callable[[Any, Any, float], float],
         timer: Callable[[], float],
         getsizeof: Callable[[bytes], int] | None,
-        removed: Callable[[str, str], None],
+        removed: Callable[[str, bytes, str], None],
     ) -> None:
         super().__init__(maxsize, ttu, timer, getsizeof)
         self._removed = removed
 
     def popitem(self) -> tuple[str, bytes]:
         key, data = super().popitem()
-        self._removed(key, "evicted")
+        self._removed(key, data, "evicted")
         return key, data
 
     def expire(self, time: float | None = None) -> list[tuple[str, bytes]]:
         expired = list(super().expire(time))
-        for key, _ in expired:
-            self._removed(key, "expired")
+        for key, data in expired:
+            self._removed(key, data, "expired")
         return expired

@@ -13,7 +13,7 @@ from llmcache.policy import Clock
 PRIVATE: Final = "memory"
 _SCHEME: Final = re.compile(r"([a-z][a-z0-9+.-]*):", re.ASCII)
 _WORD: Final = re.compile(r"[\w -]*")
-_METHODS: Final = [name for name in vars(Store) if not name.startswith("_")]
+_MEMBERS: Final = [name for name in vars(Store) if name[0] != "_"]
 
 
 def check_backend(backend: Any) -> Any:
@@ -33,7 +33,7 @@ def check_backend(backend: Any) -> Any:
         name = f"{scheme[1]}://…" if scheme else word
         raise ConfigurationError(f"backend: {name} is no store; there is 'memory' and 'memory://…'")
     kind = type(backend)
-    if isinstance(backend, type) or not all(callable(getattr(backend, m, None)) for m in _METHODS):
+    if isinstance(backend, type) or not all(_has(backend, name) for name in _MEMBERS):
         raise ConfigurationError(f"backend: a {kind.__qualname__} is no store")
     return backend
 
@@ -41,3 +41,7 @@ def check_backend(backend: Any) -> Any:
 def open_store(*, max_size: int, max_bytes: int | None, clock: Clock) -> Store:
     """Return a new store in memory."""
     return MemoryStore(max_size=max_size, max_bytes=max_bytes, clock=clock)
+
+
+def _has(backend: Any, name: str) -> bool:
+    return hasattr(backend, name) if name == "timeout" else callable(getattr(backend, name, None))
