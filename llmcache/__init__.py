@@ -13,8 +13,8 @@ from llmcache.errors import (
 )
 from llmcache.keys.objects import register_key
 from llmcache.keys.request import generate_cache_key
-from llmcache.manager import configure, reset_stats, stats
 from llmcache.policy import Clock
+from llmcache.process import configure, reset_stats, stats
 from llmcache.stats import Stats
 
 __all__ = [

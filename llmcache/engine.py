@@ -15,9 +15,9 @@ from llmcache.codec.size import exceeds
 from llmcache.codec.tree import check_comes_back, decode, encode
 from llmcache.errors import UncacheableArgument, UncacheableFunction, UncacheableValue
 from llmcache.keys.binding import Mismatch
-from llmcache.manager import usage_of
 from llmcache.policy import judge
 from llmcache.ports import AsyncPort, Port, SyncPort, drive, is_awaitable
+from llmcache.process import usage_of
 from llmcache.runtime import Options, Resolver, Runtime
 from llmcache.stats import NOTHING, Counters, Stats
 

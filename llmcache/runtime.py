@@ -10,7 +10,7 @@ from typing import Any, Final, Protocol
 
 import orjson
 
-from llmcache import manager
+from llmcache import process
 from llmcache.backends.base import Store
 from llmcache.backends.registry import PRIVATE
 from llmcache.callables import callee_of
@@ -114,7 +114,7 @@ class Resolver:
     """
 
     def __init__(self, function: Any, options: Options, counters: Counters) -> None:
-        self.process: Final = manager.process
+        self.process: Final = process.current
         self.name: Final = name_of(function)
         self.callee: Final = callee_of(function)
         self._options = options
@@ -140,8 +140,8 @@ class Resolver:
             metadata["version"] = str(options.version)
         self._metadata = orjson.dumps(metadata)
         if options.name is not None:
-            self._agreement = manager.Agreement(
-                manager.Sharing(
+            self._agreement = process.Agreement(
+                process.Sharing(
                     parameters=frozenset(signature.parameters if signature else ()),
                     ignore=frozenset(options.ignore),
                     key=options.key,

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import settings
 from stand_ins import FakeClock
 
-from llmcache.manager import Process
+from llmcache.process import Process
 
 settings.register_profile("llmcache", deadline=None)
 settings.load_profile("llmcache")
@@ -20,7 +20,7 @@ def process(monkeypatch: pytest.MonkeyPatch) -> Process:
         if variable.startswith("LLMCACHE_"):
             monkeypatch.delenv(variable)
     process = Process()
-    monkeypatch.setattr("llmcache.manager.process", process)
+    monkeypatch.setattr("llmcache.process.current", process)
     return process
 
 

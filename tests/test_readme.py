@@ -15,7 +15,7 @@ from types import ModuleType
 import pytest
 
 import llmcache
-from llmcache.manager import Process
+from llmcache.process import Process
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.rst").read_text(encoding="utf-8")

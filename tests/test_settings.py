@@ -10,8 +10,8 @@ import pytest
 from llmcache import Clock, ConfigurationError, configure
 from llmcache.backends.memory import MemoryStore
 from llmcache.codec.encryption import Keyring
-from llmcache.manager import Process
 from llmcache.policy import UNSET
+from llmcache.process import Process
 from llmcache.settings import BUILT_IN, Settings, from_environment, parse_settings
 
 STORE = MemoryStore()

@@ -299,7 +299,7 @@ def test_keys_and_secrets_are_in_nothing_that_is_shown(world, caplog):
     seen = [*shown(upstream.function._self_engine), caplog.text, repr(llmcache.stats())]
     with llmcache.configure(encrypt=key, secret=secret) as configured:
         seen += shown(configured)
-        seen += shown(llmcache.manager.process)
+        seen += shown(llmcache.process.current)
     with pytest.raises(ValueError, match="changed") as caught:
         Keyring([key]).decrypt(Keyring([key]).encrypt(b"", b""), b"other")
     seen += traceback.format_exception(caught.value)[-1:]

@@ -16,7 +16,7 @@ from llmcache import ConfigurationError, Stats, configure, llm_cached, reset_sta
 from llmcache.backends.base import Usage
 from llmcache.backends.memory import MemoryStore
 from llmcache.codec.encryption import Keyring
-from llmcache.manager import Process
+from llmcache.process import Process
 from llmcache.settings import Settings
 
 

@@ -199,7 +199,7 @@ def _sum(numbers: Iterable[int | None]) -> int | None:
     return None if None in known else sum(number for number in known if number)
 
 
-process = Process()
+current = Process()
 
 
 class Configuration:
@@ -217,7 +217,7 @@ class Configuration:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        process.settings = self._before
+        current.settings = self._before
 
 
 def configure(
@@ -265,8 +265,8 @@ def configure(
         >>> with llmcache.configure(ttl="5m", max_size=100):
         ...     pass
     """
-    before = process.settings
-    process.settings = parse_settings(
+    before = current.settings
+    current.settings = parse_settings(
         enabled=enabled,
         ttl=ttl,
         backend=backend,
@@ -290,9 +290,9 @@ def stats() -> Stats:
         >>> llmcache.stats().hits
         0
     """
-    return process.stats()
+    return current.stats()
 
 
 def reset_stats() -> None:
     """Set all numbers to zero, each function's and the process's; no entry goes."""
-    process.reset_stats()
+    current.reset_stats()
