@@ -33,7 +33,7 @@ class _Measure(MemoryStore):
 
     length = 0
 
-    def set(self, key: str, data: bytes, ttl: float) -> bool:
+    def set(self, key: str, data: bytes, ttl: float, within: float = 0.0) -> bool:
         self.length = len(data)
         return super().set(key, data, ttl)
 

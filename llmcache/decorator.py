@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import warnings
 from collections.abc import Callable, Collection, Coroutine
-from datetime import timedelta
 from typing import Any, ParamSpec, TypeVar, overload
 
 import wrapt
@@ -13,11 +14,12 @@ from llmcache.engine import Engine
 from llmcache.errors import ConfigurationError
 from llmcache.handle import FIRST, AsyncFunctionCache, CacheInfo, FunctionCache, handle
 from llmcache.keys.binding import DEFAULT_IGNORE
-from llmcache.policy import UNSET, Unset
+from llmcache.manager import CacheConfig
+from llmcache.policy import TTL, UNSET, Unset
 from llmcache.ports import SyncPort, drive
 from llmcache.protocols import CachedFunction, Decorator
 from llmcache.runtime import Options
-from llmcache.settings import parse_settings
+from llmcache.settings import Settings, parse_settings
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -47,7 +49,8 @@ class BoundCachedFunction(wrapt.BoundFunctionWrapper):  # type: ignore[type-arg]
         return self
 
     def __deepcopy__(self, memo: Any) -> Any:
-        return self
+        owner, name = self.__reduce_ex__(2)[1]
+        return getattr(copy.deepcopy(owner, memo), name)
 
 
 class CachedFunctionWrapper(wrapt.FunctionWrapper):  # type: ignore[type-arg]
@@ -82,7 +85,13 @@ class CachedFunctionWrapper(wrapt.FunctionWrapper):  # type: ignore[type-arg]
         self._self_engine.counters.reset()
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        return self.__wrapped__.__qualname__
+        name = getattr(self.__wrapped__, "__qualname__", None)
+        if name is None:
+            kind = type(self.__wrapped__).__qualname__
+            raise TypeError(
+                f"a decorated {kind} has no name to be pickled by: decorate a function instead"
+            )
+        return name
 
     def __reduce__(self) -> Any:
         return self.__reduce_ex__(2)
@@ -103,7 +112,8 @@ def llm_cached(function: Callable[P, R], /) -> CachedFunction[P, R, FunctionCach
 @overload
 def llm_cached(
     *,
-    ttl: float | str | timedelta | Unset | None = UNSET,
+    config: CacheConfig | None = None,
+    ttl: TTL | Unset = UNSET,
     backend: Any | Unset = UNSET,
     max_size: int | Unset = UNSET,
     max_bytes: int | Unset | None = UNSET,
@@ -121,7 +131,8 @@ def llm_cached(
     function: Any = None,
     /,
     *,
-    ttl: float | str | timedelta | Unset | None = UNSET,
+    config: CacheConfig | None = None,
+    ttl: TTL | Unset = UNSET,
     backend: Any | Unset = UNSET,
     max_size: int | Unset = UNSET,
     max_bytes: int | Unset | None = UNSET,
@@ -149,12 +160,14 @@ def llm_cached(
 
     Args:
         function: what to decorate.
+        config: a `CacheConfig`; the other options go before it. One that is
+            not enabled switches the cache off, and warns.
         ttl: how long an answer lives: seconds, a `timedelta`, ``"90s"``,
-            ``"15m"``, ``"1h"`` or ``"7d"``; ``None`` for ever; ``0`` stores
-            nothing. One hour unless said otherwise.
+            ``"15m"``, ``"1h"`` or ``"7d"``; ``None`` or `FOREVER` for ever;
+            ``0`` stores nothing. One hour unless said otherwise.
         backend: where answers are kept: ``"memory"`` for a store of this
             function's own, ``"memory://"`` for one that all share who say so,
-            or a store.
+            a `CacheBackend`, or a store.
         max_size: the most entries of a memory store, 1000 unless said otherwise.
         max_bytes: the most bytes of a memory store, ``None`` for no bound.
         max_value_bytes: results that take more bytes are returned uncached;
@@ -207,6 +220,8 @@ def llm_cached(
         encrypt=encrypt,
         secret=secret,
     )
+    if config is not None:
+        settings = settings.over(_settings_of(config))
     if isinstance(ignore, str):
         raise ConfigurationError(f"ignore={ignore!r} is one text: give a tuple of names")
     if not all(isinstance(ignored, str) for ignored in ignore):
@@ -229,3 +244,16 @@ def llm_cached(
         return CachedFunctionWrapper(function, Engine(function, options))
 
     return decorate if function is None else decorate(function)
+
+
+def _settings_of(config: Any) -> Settings:
+    if not isinstance(config, CacheConfig):
+        raise ConfigurationError(f"config: a {type(config).__qualname__} is no CacheConfig")
+    if not config.enabled:
+        warnings.warn(
+            "llm_cached: config= is not enabled, so nothing is cached; "
+            "CacheConfig(enabled=True) switches it on",
+            stacklevel=3,
+        )
+        return Settings(enabled=False)
+    return config.settings()

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import logging
-import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
 from typing import Any, Final
 
 from llmcache.backends.base import Store
-from llmcache.codec.classes import ClassGone
-from llmcache.codec.frame import AWAITED, CorruptEntry, Entry, UnreadableEntry
-from llmcache.codec.size import exceeds
-from llmcache.codec.tree import check_comes_back, decode, encode
-from llmcache.errors import UncacheableArgument, UncacheableFunction, UncacheableValue
-from llmcache.keys.binding import Mismatch
-from llmcache.policy import judge
-from llmcache.ports import AsyncPort, Port, SyncPort, drive, is_awaitable
+from llmcache.codec.frame import AWAITED, CorruptEntry
+from llmcache.entries import TooLarge
+from llmcache.errors import UncacheableArgument, UncacheableValue
+from llmcache.events import Event, Outcome
+from llmcache.failures import Failures
+from llmcache.guard import Visit
+from llmcache.ports import AsyncPort, Port, SyncPort, drive
 from llmcache.process import usage_of
 from llmcache.runtime import Options, Resolver, Runtime
 from llmcache.stats import NOTHING, Counters, Stats
-
-logger: Final = logging.getLogger("llmcache")
 
 
 class _Sign:
@@ -47,12 +42,12 @@ class Engine:
         self.counters: Final = Counters()
         self._resolver = Resolver(function, options, self.counters)
         self._process = self._resolver.process
+        self._listeners = self._process.listeners
         self._owner = self._resolver.callee.owner
         self.kind: Final = self._resolver.callee.kind
         self.name: Final = self._resolver.name
         self._runtime: Runtime | None = None
-        self._lock = threading.RLock()
-        self._logged: set[str] = set()
+        self._failures = Failures(self.name, self.counters)
         self._process.join(self)
 
     def call(
@@ -75,6 +70,7 @@ class Engine:
             runtime = self._resolve()
         if not runtime.enabled:
             return function(*args, **kwargs)
+        asked = runtime.policy.clock.monotonic() if self._listeners.callbacks else None
         owner = self._owner
         try:
             if owner is not None or instance is None:
@@ -82,22 +78,28 @@ class Engine:
             else:
                 digest, stream = runtime.bound.request(instance, args, kwargs)
         except Exception as error:  # noqa: BLE001
-            self._refused(runtime, error)
-            return function(*args, **kwargs)
+            self._failures.no_key(error, strict=runtime.strict)
+            call = partial(function, *args, **kwargs)
+            return drive(self._pass(_SYNC, runtime, "uncacheable", asked, call))
         if stream:
             self.counters.count("bypassed")
-            return function(*args, **kwargs)
+            call = partial(function, *args, **kwargs)
+            return drive(self._pass(_SYNC, runtime, "bypassed", asked, call))
         answer: Any = _NOTHING
+        visit = runtime.visit()
+        direct = runtime.direct
         try:
-            data = runtime.store.get(runtime.prefix + digest.hex())
+            path = runtime.prefix + digest.hex()
+            data = drive(visit.get(_SYNC, path)) if direct is None else direct.get(path)
         except Exception as error:  # noqa: BLE001
-            self._broken(runtime, "store", error)
+            self._store_failed(runtime, error)
             data = None
         if data is not None:
-            answer = self._answer(runtime, digest, data)
+            answer = self._answer(runtime, digest, data, asked)
             if type(answer) is not _Sign:
                 return answer
-        return drive(self._miss(_SYNC, runtime, digest, answer, partial(function, *args, **kwargs)))
+        call = partial(function, *args, **kwargs)
+        return drive(self._miss(_SYNC, runtime, visit, digest, answer, asked, call))
 
     async def acall(
         self,
@@ -112,26 +114,32 @@ class Engine:
             runtime = self._resolve()
         if not runtime.enabled:
             return await function(*args, **kwargs)
+        asked = runtime.policy.clock.monotonic() if self._listeners.callbacks else None
         try:
             digest, stream = self._request(runtime, instance, args, kwargs)
         except Exception as error:  # noqa: BLE001
-            self._refused(runtime, error)
-            return await function(*args, **kwargs)
+            self._failures.no_key(error, strict=runtime.strict)
+            call = partial(function, *args, **kwargs)
+            return await self._pass(_ASYNC, runtime, "uncacheable", asked, call)
         if stream:
             self.counters.count("bypassed")
-            return await function(*args, **kwargs)
+            call = partial(function, *args, **kwargs)
+            return await self._pass(_ASYNC, runtime, "bypassed", asked, call)
         answer: Any = _NOTHING
+        visit = runtime.visit()
+        direct = runtime.direct
         try:
-            data = await runtime.store.aget(runtime.prefix + digest.hex())
+            path = runtime.prefix + digest.hex()
+            data = await (visit.get(_ASYNC, path) if direct is None else direct.aget(path))
         except Exception as error:  # noqa: BLE001
-            self._broken(runtime, "store", error)
+            self._store_failed(runtime, error)
             data = None
         if data is not None:
-            answer = self._answer(runtime, digest, data)
+            answer = self._answer(runtime, digest, data, asked)
             if type(answer) is not _Sign:
                 return answer
         call = partial(function, *args, **kwargs)
-        return await self._miss(_ASYNC, runtime, digest, answer, call)
+        return await self._miss(_ASYNC, runtime, visit, digest, answer, asked, call)
 
     def bypass(
         self,
@@ -141,9 +149,13 @@ class Engine:
         kwargs: Mapping[str, Any],
     ) -> Any:
         """Let a call of a generator function through; the arguments are those of `call`."""
-        if self._resolved().enabled:
-            self.counters.count("bypassed")
-        return function(*args, **kwargs)
+        runtime = self._resolved()
+        if not runtime.enabled:
+            return function(*args, **kwargs)
+        self.counters.count("bypassed")
+        asked = runtime.policy.clock.monotonic() if self._listeners.callbacks else None
+        call = partial(function, *args, **kwargs)
+        return drive(self._pass(_SYNC, runtime, "bypassed", asked, call))
 
     def key(self, instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
         """Return the key of a call in hex.
@@ -161,16 +173,8 @@ class Engine:
         """Say whether a call would be answered from the cache; nothing is counted."""
         runtime = self._resolved()
         digest = self._named_request(instance, args, kwargs)
-        data = await port.get(runtime.store, runtime.prefix + digest.hex())
-        if data is None:
-            return False
-        try:
-            entry, _ = runtime.frame.unseal(data, digest)
-        except (CorruptEntry, UnreadableEntry):
-            return False
-        policy = runtime.policy
-        verdict = judge(entry.created, entry.expires, policy.clock.wall(), policy.ttl)
-        return verdict == "fresh"
+        data = await runtime.visit().get(port, runtime.prefix + digest.hex())
+        return data is not None and runtime.entries.answers(data, digest, runtime.policy.ttl)
 
     async def invalidate(
         self, port: Port, instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
@@ -178,12 +182,12 @@ class Engine:
         """Forget the answer to a call; say whether there was one."""
         runtime = self._resolved()
         digest = self._named_request(instance, args, kwargs)
-        return await port.delete(runtime.store, runtime.prefix + digest.hex())
+        return await runtime.visit().delete(port, runtime.prefix + digest.hex())
 
     async def clear(self, port: Port) -> None:
         """Forget all answers of the function."""
         runtime = self._resolved()
-        await port.clear(runtime.store, runtime.group)
+        await runtime.visit().clear(port, runtime.group)
 
     def stats(self) -> Stats:
         """Return the function's numbers."""
@@ -215,57 +219,114 @@ class Engine:
         except UncacheableArgument as error:
             raise error.called_by(self.name) from None
 
-    def _answer(self, runtime: Runtime, digest: bytes, data: bytes) -> Any:
+    def _answer(self, runtime: Runtime, digest: bytes, data: bytes, asked: float | None) -> Any:
         """Return the value of an entry, or a sign that there is none."""
+        policy = runtime.policy
         try:
-            entry, payload = runtime.frame.unseal(data, digest)
-            policy = runtime.policy
-            if judge(entry.created, entry.expires, policy.clock.wall(), policy.ttl) != "fresh":
-                return _NOTHING
-            value = decode(entry.codec, payload)
-        except (ClassGone, UnreadableEntry, RecursionError):
-            return _NOTHING
-        except Exception:  # noqa: BLE001
+            found = runtime.entries.read(data, digest, policy.ttl)
+        except CorruptEntry:
             self.counters.count("corrupt")
             return _SPOILT
+        if found is None:
+            return _NOTHING
+        entry, value = found
         self.counters.hit(entry.duration)
-        if entry.flags & AWAITED and self.kind == "plain":
-            return _ready(value)
-        return value
+        if asked is not None:
+            age = max(policy.clock.wall() - entry.created, 0.0)
+            self._tell(runtime, "hit", asked, digest, age=age, saved=entry.duration)
+        return _ready(value) if entry.flags & AWAITED and self.kind == "plain" else value
+
+    async def _pass(
+        self,
+        port: Port,
+        runtime: Runtime,
+        outcome: Outcome,
+        asked: float | None,
+        call: Callable[[], Any],
+    ) -> Any:
+        """Run the function as if it were not decorated."""
+        try:
+            return await port.invoke(call)
+        finally:
+            self._tell(runtime, outcome, asked)
 
     async def _miss(
-        self, port: Port, runtime: Runtime, digest: bytes, answer: Any, call: Callable[[], Any]
+        self,
+        port: Port,
+        runtime: Runtime,
+        visit: Visit,
+        digest: bytes,
+        answer: Any,
+        asked: float | None,
+        call: Callable[[], Any],
     ) -> Any:
         """Run the function and keep what it returns."""
         self.counters.count("misses")
         if answer is _SPOILT:
-            await self._forget(port, runtime, digest)
-        clock = runtime.policy.clock
-        started = clock.monotonic()
+            await self._forget(port, runtime, visit, digest)
+        started = runtime.policy.clock.monotonic()
+        later = False
         try:
-            value = await port.invoke(call)
-        except Exception:
-            self.counters.count("failed")
-            raise
-        if is_awaitable(value):
-            return self._later(runtime, digest, value, started)
-        await self._keep(port, runtime, digest, value, started, 0)
+            value = await self._run(port, call)
+            later = self.kind == "plain" and isinstance(value, Coroutine)
+            if not later:
+                await self._keep(port, runtime, visit, digest, value, started, 0)
+        finally:
+            if not later:
+                self._tell(runtime, "miss", asked, digest)
+        return self._later(runtime, visit, digest, value, asked) if later else value
+
+    async def _later(
+        self,
+        runtime: Runtime,
+        visit: Visit,
+        digest: bytes,
+        result: Any,
+        asked: float | None,
+    ) -> Any:
+        """Await what a plain function returned, and keep the value: a coroutine is no answer."""
+        started = runtime.policy.clock.monotonic()
+        try:
+            value = await self._run(_ASYNC, lambda: result)
+            await self._keep(_ASYNC, runtime, visit, digest, value, started, AWAITED)
+        finally:
+            self._tell(runtime, "miss", asked, digest)
         return value
 
-    async def _later(self, runtime: Runtime, digest: bytes, result: Any, started: float) -> Any:
-        """Await what a plain function returned, and keep the value: an awaitable is no answer."""
+    async def _run(self, port: Port, call: Callable[[], Any]) -> Any:
         try:
-            value = await result
+            return await port.invoke(call)
         except Exception:
             self.counters.count("failed")
             raise
-        await self._keep(_ASYNC, runtime, digest, value, started, AWAITED)
-        return value
+
+    def _tell(
+        self,
+        runtime: Runtime,
+        outcome: Outcome,
+        asked: float | None,
+        digest: bytes | None = None,
+        *,
+        age: float | None = None,
+        saved: float = 0.0,
+    ) -> None:
+        """Tell those who listen, if any did when the call began."""
+        if asked is not None:
+            event = Event(
+                function=self._resolver.shown_name,
+                outcome=outcome,
+                key=None if digest is None else digest.hex(),
+                age=age,
+                duration=max(runtime.policy.clock.monotonic() - asked, 0.0),
+                saved=saved,
+            )
+            self._listeners.tell(event)
 
     async def _keep(
         self,
         port: Port,
         runtime: Runtime,
+        visit: Visit,
         digest: bytes,
         value: Any,
         started: float,
@@ -275,72 +336,39 @@ class Engine:
         policy = runtime.policy
         if not policy.ttl:
             return
-        duration = max(policy.clock.monotonic() - started, 0.0)
+        duration = policy.clock.monotonic() - started
+        data = b""
         try:
-            if exceeds(value, policy.max_value_bytes):
-                self.counters.count("too_large")
-                return
-            codec, payload = encode(value)
-            if len(payload) > policy.max_value_bytes:
-                self.counters.count("too_large")
-                return
-            check_comes_back(value, codec, payload)
-            now = policy.clock.wall()
-            entry = Entry(
-                created=now,
-                expires=now + policy.ttl,
-                ttl=policy.ttl,
-                duration=duration,
-                flags=flags,
-                codec=codec,
-                metadata=runtime.metadata,
-            )
-            data = runtime.frame.seal(entry, payload, digest)
-            stored = await port.set(runtime.store, runtime.prefix + digest.hex(), data, policy.ttl)
-            self.counters.count("stored" if stored else "too_large")
+            if visit.takes:
+                data = runtime.entries.write(
+                    value, digest, ttl=policy.ttl, duration=duration, flags=flags
+                )
+        except TooLarge:
+            self.counters.count("too_large")
+            return
         except UncacheableValue as error:
-            self.counters.count("rejected")
-            if runtime.strict:
-                raise
-            self._log_once(str(error), "a result is not stored: %s", error)
+            self._failures.no_entry(error, strict=runtime.strict)
+            return
         except Exception as error:  # noqa: BLE001
-            self._broken(runtime, "store", error)
-
-    async def _forget(self, port: Port, runtime: Runtime, digest: bytes) -> None:
+            self._failures.broken("codec", error, strict=runtime.strict)
+            return
         try:
-            await port.delete(runtime.store, runtime.prefix + digest.hex())
+            stored = await visit.set(port, runtime.prefix + digest.hex(), data, policy.ttl)
         except Exception as error:  # noqa: BLE001
-            self._broken(runtime, "store", error)
+            self._store_failed(runtime, error)
+        else:
+            self.counters.count("stored" if stored else "too_large")
 
-    def _refused(self, runtime: Runtime, error: Exception) -> None:
-        """Count a call that has no key, and let it through."""
-        self.counters.count("uncacheable")
-        if isinstance(error, Mismatch):
-            return
-        if not isinstance(error, UncacheableArgument | UncacheableFunction):
-            self._broken(runtime, "key", error)
-            return
-        if runtime.strict:
-            if isinstance(error, UncacheableArgument):
-                raise error.called_by(self.name) from None
-            raise error
-        self._log_once(str(error), "a call goes through uncached: %s", error)
+    async def _forget(self, port: Port, runtime: Runtime, visit: Visit, digest: bytes) -> None:
+        try:
+            await visit.delete(port, runtime.prefix + digest.hex())
+        except Exception as error:  # noqa: BLE001
+            self._store_failed(runtime, error)
 
-    def _broken(self, runtime: Runtime, where: str, error: Exception) -> None:
-        """Count a failure of the cache, and let the call through."""
-        self.counters.count("errors")
-        if runtime.strict:
-            raise error
-        # The text of a foreign error may repeat a prompt, an answer or a password.
-        kind = type(error).__qualname__
-        self._log_once(f"{where} {kind}", "the %s failed (%s), calls go through", where, kind)
-
-    def _log_once(self, what: str, message: str, *args: object) -> None:
-        with self._lock:
-            if what in self._logged:
-                return
-            self._logged.add(what)
-        logger.warning(f"{self.name}: {message}", *args)
+    def _store_failed(self, runtime: Runtime, error: Exception) -> None:
+        # What is guarded has a breaker that says so, once for all functions.
+        said = runtime.direct is None
+        self._failures.broken("store", error, strict=runtime.strict, said=said)
 
     def _resolved(self) -> Runtime:
         runtime = self._runtime

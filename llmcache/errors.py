@@ -7,6 +7,8 @@
     ├── UncacheableFunction      (also a TypeError)
     ├── UncacheableArgument      (also a TypeError)
     ├── UncacheableValue         (also a TypeError)
+    ├── InvalidKey               (also a TypeError)
+    ├── StoreUnavailable         (also a ConnectionError)
     └── MissingExtra             (also an ImportError)
 
 None of them reaches the caller of a decorated function unless the function
@@ -63,6 +65,14 @@ class UncacheableArgument(LLMCacheError, TypeError):
 
 class UncacheableValue(LLMCacheError, TypeError):
     """A result that would not come back from the cache as it was."""
+
+
+class InvalidKey(LLMCacheError, TypeError):
+    """A key of one's own that is no text."""
+
+
+class StoreUnavailable(LLMCacheError, ConnectionError):
+    """A store that has failed, and is not asked until it is back."""
 
 
 class MissingExtra(LLMCacheError, ImportError):

@@ -23,7 +23,17 @@ class Unset(Enum):
 
 UNSET: Final = Unset.UNSET
 
-TTL: TypeAlias = "float | str | timedelta | None"
+
+class Forever(Enum):
+    """The type of the time to live that never ends."""
+
+    FOREVER = "forever"
+
+
+FOREVER: Final = Forever.FOREVER
+"""The time to live that never ends, also where ``None`` stands for a default."""
+
+TTL: TypeAlias = "float | str | timedelta | Forever | None"
 
 DEFAULT_TTL: Final = 3600.0
 DEFAULT_MAX_SIZE: Final = 1000
@@ -39,13 +49,14 @@ def parse_ttl(ttl: TTL) -> float:
 
     Args:
         ttl: seconds, a `timedelta`, a text such as ``"90s"``, ``"15m"``,
-            ``"1h"`` or ``"7d"``, or ``None`` for an entry that never expires.
+            ``"1h"`` or ``"7d"``, or ``None`` or `FOREVER` for an entry that
+            never expires.
 
     Raises:
         ConfigurationError: for anything else, negative and non-finite
             numbers and booleans included.
     """
-    if ttl is None:
+    if ttl is None or ttl is FOREVER:
         return inf
     seconds: float | None = None
     if isinstance(ttl, timedelta):

@@ -8,6 +8,7 @@ suspends, so that one `drive` runs it to its end on the caller's own stack.
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
+from math import inf
 from typing import Any, Protocol, TypeVar
 
 from llmcache.backends.base import Store
@@ -22,16 +23,18 @@ class Port(Protocol):
         """Call the user's function."""
         ...
 
-    async def get(self, store: Store, key: str) -> bytes | None:
-        """Look an entry up."""
+    async def get(self, store: Store, key: str, within: float = inf) -> bytes | None:
+        """Look an entry up, within so many seconds."""
         ...
 
-    async def set(self, store: Store, key: str, data: bytes, ttl: float) -> bool:
-        """Store an entry."""
+    async def set(
+        self, store: Store, key: str, data: bytes, ttl: float, within: float = inf
+    ) -> bool:
+        """Store an entry, within so many seconds."""
         ...
 
-    async def delete(self, store: Store, key: str) -> bool:
-        """Forget an entry."""
+    async def delete(self, store: Store, key: str, within: float = inf) -> bool:
+        """Forget an entry, within so many seconds."""
         ...
 
     async def clear(self, store: Store, group: str) -> None:
@@ -56,14 +59,16 @@ class SyncPort:
         except StopIteration as stop:
             raise _Stopped(stop) from None
 
-    async def get(self, store: Store, key: str) -> bytes | None:
-        return store.get(key)
+    async def get(self, store: Store, key: str, within: float = inf) -> bytes | None:
+        return store.get(key, within)
 
-    async def set(self, store: Store, key: str, data: bytes, ttl: float) -> bool:
-        return store.set(key, data, ttl)
+    async def set(
+        self, store: Store, key: str, data: bytes, ttl: float, within: float = inf
+    ) -> bool:
+        return store.set(key, data, ttl, within)
 
-    async def delete(self, store: Store, key: str) -> bool:
-        return store.delete(key)
+    async def delete(self, store: Store, key: str, within: float = inf) -> bool:
+        return store.delete(key, within)
 
     async def clear(self, store: Store, group: str) -> None:
         store.clear(group)
@@ -76,14 +81,16 @@ class AsyncPort:
         result = call()
         return await result if is_awaitable(result) else result
 
-    async def get(self, store: Store, key: str) -> bytes | None:
-        return await store.aget(key)
+    async def get(self, store: Store, key: str, within: float = inf) -> bytes | None:
+        return await store.aget(key, within)
 
-    async def set(self, store: Store, key: str, data: bytes, ttl: float) -> bool:
-        return await store.aset(key, data, ttl)
+    async def set(
+        self, store: Store, key: str, data: bytes, ttl: float, within: float = inf
+    ) -> bool:
+        return await store.aset(key, data, ttl, within)
 
-    async def delete(self, store: Store, key: str) -> bool:
-        return await store.adelete(key)
+    async def delete(self, store: Store, key: str, within: float = inf) -> bool:
+        return await store.adelete(key, within)
 
     async def clear(self, store: Store, group: str) -> None:
         await store.aclear(group)

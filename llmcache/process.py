@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Protocol
 from weakref import WeakSet, WeakValueDictionary, finalize
@@ -14,6 +14,7 @@ from llmcache.backends.base import Store, Usage
 from llmcache.backends.registry import PRIVATE, open_store
 from llmcache.codec.compression import Compression
 from llmcache.errors import ConfigurationError
+from llmcache.events import Callback, Listeners, Subscription
 from llmcache.policy import TTL, UNSET, Clock, Unset
 from llmcache.settings import BUILT_IN, Settings, from_environment, parse_settings
 from llmcache.stats import Counters, Stats
@@ -50,10 +51,14 @@ class Agreement:
         sharing: what all of that name must agree in.
         function: what was decorated.
         place: where a module holds it, ``None`` for a function inside another.
+
+    Attributes:
+        is_over: whether a new definition that differs took its place.
     """
 
     def __init__(self, sharing: Sharing, function: Any, place: str | None) -> None:
         self.sharing = sharing
+        self.is_over = False
         self._function = function
         self._place = place
 
@@ -71,10 +76,12 @@ class Process:
 
     Attributes:
         settings: what `configure` said; a new object after each change.
+        listeners: those who are told of each call.
     """
 
     def __init__(self) -> None:
         self.settings = Settings()
+        self.listeners = Listeners()
         self._lock = threading.RLock()
         self._functions: WeakSet[Any] = WeakSet()
         # A finalizer runs wherever the collector does, in the middle of
@@ -83,6 +90,7 @@ class Process:
         # Stores go on reporting to them what they drop of the entries.
         self._retired: WeakSet[Counters] = WeakSet()
         self._gone = Counters()
+        self._opened: WeakSet[Any] = WeakSet()
         self._shared: dict[str, Store] = {}
         self._named: WeakValueDictionary[tuple[str, Any], Store] = WeakValueDictionary()
         self._agreements: dict[tuple[str, Any], WeakSet[Agreement]] = {}
@@ -101,24 +109,36 @@ class Process:
 
         What is shared has the bounds of the function that was called first.
         """
-        size: dict[str, Any] = {
-            "max_size": options.max_size,
-            "max_bytes": options.max_bytes,
-            "clock": options.clock,
-        }
         backend = options.backend
         if not isinstance(backend, str):
             return backend  # type: ignore[no-any-return]
         with self._lock:
             if backend != PRIVATE:
-                return self._shared.setdefault(backend, open_store(**size))
+                if backend not in self._shared:
+                    self._shared[backend] = self._open(options)
+                return self._shared[backend]
             if name is None:
-                return open_store(**size)
+                return self._open(options)
             place = name, options.clock
             store = self._named.get(place)
             if store is None:
-                self._named[place] = store = open_store(**size)
+                self._named[place] = store = self._open(options)
             return store
+
+    def _open(self, options: Settings) -> Store:
+        size: dict[str, Any] = {
+            "max_size": options.max_size,
+            "max_bytes": options.max_bytes,
+            "clock": options.clock,
+        }
+        store = open_store(**size)
+        self._opened.add(store)
+        return store
+
+    def stores(self) -> list[Store]:
+        """Return the stores that were opened by their names and are still in use."""
+        with self._lock:
+            return list(self._opened)
 
     def agree(self, name: str, backend: Any, agreement: Agreement) -> None:
         """Let a function share the answers of all those called *name* in its store.
@@ -134,15 +154,19 @@ class Process:
         place = (name, backend if isinstance(backend, str) else id(backend))
         with self._lock:
             living = self._agreements.setdefault(place, WeakSet())
-            replaced = [other for other in living if agreement.replaces(other)]
-            for other in living:
-                if other.sharing != agreement.sharing and other not in replaced:
-                    raise ConfigurationError(
-                        f"name={name!r} is another function's, which differs in its parameters, "
-                        "its ignore list or its key function: they would answer for each other"
-                    )
-            living.difference_update(replaced)
+            differing = [other for other in living if other.sharing != agreement.sharing]
+            if agreement.is_over or not all(agreement.replaces(other) for other in differing):
+                raise ConfigurationError(
+                    f"name={name!r} is another function's, which differs in its parameters, "
+                    "its ignore list or its key function: they would answer for each other"
+                )
+            for other in differing:
+                other.is_over = True
+                living.discard(other)
             living.add(agreement)
+            if differing:
+                # Who still has the old definition finds out at its next call.
+                self.settings = replace(self.settings)
 
     def join(self, function: Counted) -> None:
         """Count *function* in, for good: its numbers stay when it goes."""
@@ -287,6 +311,7 @@ def stats() -> Stats:
 
     Example:
         >>> import llmcache
+        >>> llmcache.reset_stats()
         >>> llmcache.stats().hits
         0
     """
@@ -296,3 +321,57 @@ def stats() -> Stats:
 def reset_stats() -> None:
     """Set all numbers to zero, each function's and the process's; no entry goes."""
     current.reset_stats()
+
+
+def on_event(callback: Callback) -> Subscription:
+    """Tell *callback* the outcome of every call of a decorated function, in this process.
+
+    It gets one `Event` a call, in the thread of the call and before the caller
+    has its answer: whatever takes long belongs elsewhere. One that raises is
+    told nothing more, and one log line says so. Calls while the cache is
+    switched off have no outcome.
+
+    Returns:
+        What ends it: ``close()``, or a ``with`` block.
+
+    Raises:
+        ConfigurationError: if *callback* is not callable.
+
+    Example:
+        >>> import llmcache
+        >>> @llmcache.llm_cached
+        ... def shout(text: str) -> str:
+        ...     return text.upper()
+        >>> outcomes = []
+        >>> with llmcache.on_event(lambda event: outcomes.append(event.outcome)):
+        ...     shout("hi"), shout("hi")
+        ('HI', 'HI')
+        >>> outcomes
+        ['miss', 'hit']
+    """
+    if not callable(callback):
+        raise ConfigurationError(f"on_event: a {type(callback).__qualname__} cannot be called")
+    current.listeners.add(callback)
+    return Subscription(current.listeners, callback)
+
+
+def close() -> None:
+    """Close what the stores of this process hold open; the next use opens it again.
+
+    Stores and backends that were given as objects are their owner's to close.
+    `contextlib.closing` takes the module for a ``with`` block.
+
+    Example:
+        >>> import contextlib
+        >>> import llmcache
+        >>> with contextlib.closing(llmcache):
+        ...     pass
+    """
+    for store in current.stores():
+        store.close()
+
+
+async def aclose() -> None:
+    """Do as `close`, without blocking the event loop."""
+    for store in current.stores():
+        await store.aclose()

@@ -15,12 +15,14 @@ from llmcache.backends.base import Store
 from llmcache.backends.registry import PRIVATE
 from llmcache.callables import callee_of
 from llmcache.codec.frame import Frame
+from llmcache.entries import EntryFormat
 from llmcache.errors import (
     ConfigurationError,
     LLMCacheError,
     UncacheableArgument,
     UncacheableFunction,
 )
+from llmcache.guard import Visit, visits
 from llmcache.keys.binding import Binder, check_ignore, without_first
 from llmcache.keys.identity import Capture, Identity, name_of
 from llmcache.keys.request import Keyer, OwnerRole
@@ -78,12 +80,13 @@ class Runtime:
         basis: the process's settings that it was resolved from.
         enabled: whether the cache is on.
         strict: raise what is otherwise logged.
-        policy: how long answers live, and how large they may be.
-        frame: how entries are sealed.
+        entries: how answers are kept, and for how long.
+        policy: theirs.
         store: where they are kept.
+        direct: the store, if it never waits.
+        visit: makes the use of the store by one call.
         group: the function's part of the store.
         prefix: stands before each key.
-        metadata: stands in each entry.
         free: makes the digests of calls as they are.
         bound: makes the digests of a method's calls, without the first argument.
     """
@@ -91,12 +94,13 @@ class Runtime:
     basis: Settings
     enabled: bool
     strict: bool
+    entries: EntryFormat
     policy: Policy
-    frame: Frame
     store: Store
+    direct: Store | None
+    visit: Callable[[], Visit]
     group: str
     prefix: str
-    metadata: bytes
     free: Requests
     bound: Requests
 
@@ -123,7 +127,7 @@ class Resolver:
         self._stores: dict[Any, Store] = {}
         signature = self.callee.signature
         check_ignore(signature, options.ignore)
-        self._free = Binder(signature, options.ignore)
+        self._free = Binder(signature, options.ignore, streams=self.callee.streams)
         self._bound = self._free
         self._keys_owner = True
         if self.callee.binds and signature is not None:
@@ -135,7 +139,8 @@ class Resolver:
             self._capture = Capture(function, name=options.name, version=options.version)
         except UncacheableArgument as error:
             self._capture = error
-        metadata = {"function": options.name or self.name}
+        self.shown_name: Final = options.name or self.name
+        metadata = {"function": self.shown_name}
         if isinstance(options.version, str | int):
             metadata["version"] = str(options.version)
         self._metadata = orjson.dumps(metadata)
@@ -204,22 +209,25 @@ class Resolver:
         if not self._keys_owner:
             owner = "ignored"
         group = identity.digest[:16]
+        policy = Policy(
+            ttl=options.ttl, max_value_bytes=options.max_value_bytes, clock=options.clock
+        )
+        frame = Frame(
+            max_plain=options.max_value_bytes,
+            compress=options.compress,
+            keyring=options.encrypt,
+        )
         return Runtime(
             basis=basis,
             enabled=options.enabled,
             strict=options.strict,
-            policy=Policy(
-                ttl=options.ttl, max_value_bytes=options.max_value_bytes, clock=options.clock
-            ),
-            frame=Frame(
-                max_plain=options.max_value_bytes,
-                compress=options.compress,
-                keyring=options.encrypt,
-            ),
+            entries=EntryFormat(policy=policy, frame=frame, metadata=self._metadata),
+            policy=policy,
             store=store,
+            direct=store if store.timeout is None else None,
+            visit=visits(store, options.clock.monotonic),
             group=group,
             prefix=f"{group}:",
-            metadata=self._metadata,
             free=refusal or Keyer(identity, self._free, key=key, secret=secret),
             bound=refusal or Keyer(identity, self._bound, key=key, secret=secret, owner=owner),
         )

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final
 
 from llmcache.backends.registry import PRIVATE, check_backend
+from llmcache.cache_backend import CacheBackend
 from llmcache.codec.compression import check_compression
 from llmcache.codec.encryption import check_encryption, check_secret
 from llmcache.errors import ConfigurationError
@@ -22,9 +24,15 @@ from llmcache.policy import (
     parse_ttl,
 )
 
+
+def _check_backend(backend: Any) -> Any:
+    """Return the store that *backend* is or has, or the text that names one."""
+    return check_backend(backend.store if isinstance(backend, CacheBackend) else backend)
+
+
 _CHECKS: Final[dict[str, Callable[[Any], Any]]] = {
     "ttl": parse_ttl,
-    "backend": check_backend,
+    "backend": _check_backend,
     "compress": check_compression,
     "encrypt": check_encryption,
     "secret": check_secret,
@@ -118,13 +126,14 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
     Raises:
         ConfigurationError: naming the variable that cannot be meant.
     """
-    given: dict[str, Any] = {}
-    if url := environment.get("LLMCACHE_URL"):
-        given["backend"] = _checked("LLMCACHE_URL", backend=url).backend
-    if ttl := environment.get("LLMCACHE_TTL"):
-        given["ttl"] = _checked("LLMCACHE_TTL", ttl=_number_or_text(ttl)).ttl
-    if environment.get("LLMCACHE_DISABLED", "").strip().lower() in _TRUE:
-        given["enabled"] = False
+    disabled = environment.get("LLMCACHE_DISABLED", "").strip().lower() in _TRUE
+    given: dict[str, Any] = {"enabled": False} if disabled else {}
+    # Nobody needs the others of a cache that is switched off.
+    with suppress(ConfigurationError) if disabled else nullcontext():
+        if url := environment.get("LLMCACHE_URL"):
+            given["backend"] = _checked("LLMCACHE_URL", backend=url).backend
+        if ttl := environment.get("LLMCACHE_TTL"):
+            given["ttl"] = _checked("LLMCACHE_TTL", ttl=_number_or_text(ttl)).ttl
     return Settings(**given)
 
 

@@ -17,6 +17,7 @@ from twins import worlds
 
 import llmcache
 from llmcache import ConfigurationError, llm_cached
+from llmcache.backends.memory import MemoryStore
 
 
 class Body:
@@ -384,8 +385,24 @@ class TestWhatShowsThrough:
     def test_copies_are_the_function_itself(self):
         assert copy.copy(decorated) is copy.deepcopy(decorated) is decorated
         ask = Bot("x").ask
-        assert copy.copy(ask) is copy.deepcopy(ask) is ask
+        assert copy.copy(ask) is ask
         assert copy.deepcopy({"tool": decorated})["tool"] is decorated
+
+    def test_a_deep_copy_of_a_method_is_bound_to_a_copy(self):
+        bot = Bot("x")
+        bot.held = bot.ask
+        other = copy.deepcopy(bot)
+        assert other.held.__wrapped__.__self__ is other
+        assert copy.deepcopy(Bot.of_class).__wrapped__.__self__ is Bot
+
+    def test_what_has_no_name_cannot_be_pickled(self):
+        class Tool:
+            def __call__(self):
+                return "hi"
+
+        for nameless in (functools.partial(print, 1), Tool()):
+            with pytest.raises(TypeError, match="has no name to be pickled by"):
+                pickle.dumps(llm_cached(nameless))
 
 
 class TestAwaitables:
@@ -424,6 +441,53 @@ class TestAwaitables:
             assert ask("hi", later=False) == "hi"
             assert asyncio.run(ask("hi", later=True)) == "hi"
         assert ask.cache.stats().hits == 2
+
+    def test_a_coroutine_that_a_coroutine_function_returns_is_not_kept(self, caplog):
+        @llm_cached
+        async def ask(text):
+            async def wait():
+                return text
+
+            return wait()
+
+        async def scenario():
+            return [await (await ask("hi")) for _ in range(2)]
+
+        assert asyncio.run(scenario()) == ["hi", "hi"]
+        assert ask.cache.stats().rejected == 2
+        assert len(caplog.records) == 1
+
+    def test_an_awaitable_that_is_more_than_a_coroutine_stays_what_it_is(self):
+        @llm_cached
+        def start(text):
+            return asyncio.get_running_loop().run_in_executor(None, str.upper, text)
+
+        async def scenario():
+            for _ in range(2):
+                future = start("hi")
+                assert isinstance(future, asyncio.Future)
+                assert await future == "HI"
+
+        asyncio.run(scenario())
+        assert start.cache.stats().rejected == 2
+
+    def test_the_time_before_a_coroutine_is_awaited_is_not_saved(self, clock):
+        async def upstream(text):
+            clock.advance(1)
+            return text
+
+        @llm_cached(name="ask")
+        def ask(text):
+            return upstream(text)
+
+        async def scenario():
+            waiting = ask("hi")
+            clock.advance(100)
+            return await waiting, await ask("hi")
+
+        with llmcache.configure(clock=clock.clock):
+            assert asyncio.run(scenario()) == ("hi", "hi")
+        assert ask.cache.stats().time_saved == 1.0
 
     def test_a_failing_awaitable_is_not_kept(self):
         @llm_cached
@@ -825,3 +889,53 @@ def test_the_time_saved_is_the_original_duration(clock):
 
 def test_the_logger_has_no_handler():
     assert logging.getLogger("llmcache").handlers == []
+
+
+class TestBuiltins:
+    def test_what_a_builtin_method_is_bound_to_is_part_of_the_key(self):
+        prices = {"gpt": 1}
+        price = llm_cached(prices.get)
+        assert (price("gpt"), price("gpt")) == (1, 1)
+        prices["gpt"] = 2
+        assert price("gpt") == 2
+        assert price.cache.stats().hits == 1
+
+    def test_a_function_of_a_builtin_module_is_bound_to_nothing(self):
+        joined = llm_cached(" ".join)
+        assert (joined(["a", "b"]), joined(["a", "b"])) == ("a b", "a b")
+        assert joined.cache.stats().hits == 1
+
+
+class TestPartialStreams:
+    def test_a_partial_may_ask_for_a_stream(self):
+        def create(**request):
+            return "tokens" if request.get("stream") is True else "answer"
+
+        ask = llm_cached(functools.partial(create, stream=True))
+        assert [ask(q=1), ask(q=1)] == ["tokens", "tokens"]
+        assert [ask(q=1, stream=False), ask(q=1, stream=False)] == ["answer", "answer"]
+        assert (ask.cache.stats().bypassed, ask.cache.stats().hits) == (2, 1)
+
+    def test_a_partial_may_leave_no_choice(self):
+        def create(prompt, stream=False):
+            return "tokens" if stream else "answer"
+
+        ask = llm_cached(functools.partial(create, "p", True))
+        assert [ask(), ask()] == ["tokens", "tokens"]
+        assert ask.cache.stats().bypassed == 2
+
+    def test_a_partial_that_fits_no_signature_is_left_to_fail(self):
+        ask = llm_cached(functools.partial(lambda prompt: prompt, 1, 2))
+        with pytest.raises(TypeError):
+            ask()
+
+
+class TestWherePortabilityEnds:
+    def test_what_other_processes_cannot_tell_apart_stays_in_memory(self):
+        store = MemoryStore()
+        namespace = {}
+        exec("def ask(text): return text", namespace)
+        ask = llm_cached(backend=store)(namespace["ask"])
+        assert (ask("hi"), ask("hi")) == ("hi", "hi")
+        assert ask.cache.stats().hits == 1
+        assert not store._entries

@@ -79,17 +79,17 @@ def test_each_world_uses_its_own_half_of_a_store(world: World) -> None:
     store = MagicMock(spec=Store)
 
     async def flow() -> None:
-        await port.get(store, "g:a")
-        await port.set(store, "g:a", b"one", 60.0)
-        await port.delete(store, "g:a")
+        await port.get(store, "g:a", 0.1)
+        await port.set(store, "g:a", b"one", 60.0, 0.2)
+        await port.delete(store, "g:a", 0.3)
         await port.clear(store, "g")
 
     run(flow())
     half = "" if isinstance(port, SyncPort) else "a"
     assert store.method_calls == [
-        getattr(call, f"{half}get")("g:a"),
-        getattr(call, f"{half}set")("g:a", b"one", 60.0),
-        getattr(call, f"{half}delete")("g:a"),
+        getattr(call, f"{half}get")("g:a", 0.1),
+        getattr(call, f"{half}set")("g:a", b"one", 60.0, 0.2),
+        getattr(call, f"{half}delete")("g:a", 0.3),
         getattr(call, f"{half}clear")("g"),
     ]
 

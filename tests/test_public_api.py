@@ -6,18 +6,28 @@ import llmcache
 
 def test_the_public_names():
     assert llmcache.__all__ == [
+        "FOREVER",
+        "CacheBackend",
+        "CacheConfig",
+        "CacheManager",
         "Clock",
         "ConfigurationError",
+        "Event",
         "LLMCacheError",
+        "MemoryCacheBackend",
         "MissingExtra",
         "Stats",
+        "StoreUnavailable",
         "UncacheableArgument",
         "UncacheableFunction",
         "UncacheableValue",
         "__version__",
+        "aclose",
+        "close",
         "configure",
         "generate_cache_key",
         "llm_cached",
+        "on_event",
         "register_key",
         "register_type",
         "reset_stats",
@@ -32,7 +42,7 @@ def test_every_error_is_one_of_ours_and_a_builtin_too():
     for error in errors:
         assert issubclass(error, llmcache.LLMCacheError)
         if error is not llmcache.LLMCacheError:
-            assert issubclass(error, ValueError | TypeError | ImportError)
+            assert issubclass(error, ValueError | TypeError | ImportError | OSError)
 
 
 def test_importing_starts_no_thread_and_loads_no_optional_package():

@@ -83,9 +83,11 @@ class Store(Protocol):
 
     def watch(self, group: str, removal: Removal) -> None:
         """Report to *removal* what is dropped from *group*, to it alone."""
+        return
 
     def close(self) -> None:
         """Close what is open; the entries of a store outside of this process stay."""
+        return
 
     async def aget(self, key: str, within: float = inf) -> bytes | None:
         """Do as `get`, without blocking the event loop."""

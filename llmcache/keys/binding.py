@@ -30,9 +30,11 @@ class Binder:
         signature: of the function as its callers see it, or ``None`` where
             Python does not know it.
         ignore: the names of the arguments to leave out.
+        streams: whether a call asks for a stream that does not say so.
     """
 
     __slots__ = (
+        "_asks",
         "_defaults",
         "_names",
         "_positional",
@@ -43,10 +45,13 @@ class Binder:
         "may_stream",
     )
 
-    def __init__(self, signature: Signature | None, ignore: Collection[str] = ()) -> None:
+    def __init__(
+        self, signature: Signature | None, ignore: Collection[str] = (), *, streams: bool = False
+    ) -> None:
         parameters = [] if signature is None else list(signature.parameters.values())
         kinds = {p.kind for p in parameters}
         self._signature = signature
+        self._asks = streams
         plain = signature is not None and kinds.isdisjoint(
             {Parameter.POSITIONAL_ONLY, Parameter.VAR_POSITIONAL}
         )
@@ -72,7 +77,7 @@ class Binder:
         """Say whether *bound* asks for a stream: only ``True`` does."""
         if bound.get("stream") is True:
             return True
-        return self._rest and bound.get("**", {}).get("stream") is True
+        return self._rest and bound.get("**", {}).get("stream", self._asks) is True
 
     def strip(self, bound: Mapping[str, Any]) -> dict[str, Any]:
         """Return *bound* without the ignored arguments."""

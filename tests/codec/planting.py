@@ -20,10 +20,14 @@ class OpenStore(MemoryStore):
     def __init__(self) -> None:
         super().__init__()
         self.held: dict[str, bytes] = {}
+        self.foreign: dict[str, Any] = {}
 
-    def set(self, key: str, data: bytes, ttl: float) -> bool:
+    def set(self, key: str, data: bytes, ttl: float, within: float = 0.0) -> bool:
         self.held[key] = data
         return super().set(key, data, ttl)
+
+    def get(self, key: str, within: float = 0.0) -> Any:
+        return self.foreign.pop(key) if key in self.foreign else super().get(key)
 
 
 class Upstream:
@@ -84,7 +88,10 @@ class Upstream:
 
     def plant(self, data: Any) -> None:
         """Put *data* where the answer is."""
-        self.store.set(self.key(), data, math.inf)
+        if isinstance(data, bytes):
+            self.store.set(self.key(), data, math.inf)
+        else:
+            self.store.foreign[self.key()] = data
 
     def plant_payload(self, codec: int, payload: bytes, **said: Any) -> None:
         """Put a whole entry with this payload where the answer is."""

@@ -336,10 +336,10 @@ def test_no_canary_is_found_again(world, encrypt, compress, caplog):
         raise RuntimeError(hidden)
 
     class Broken(OpenStore):
-        def set(self, key, data, ttl):
+        def set(self, key, data, ttl, within=None):
             raise OSError(f"{hidden} {data!r}")
 
-        def get(self, key):
+        def get(self, key, within=None):
             raise OSError(hidden)
 
     cached = world.cached(complete, name="complete", **options)

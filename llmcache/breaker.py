@@ -1,0 +1,118 @@
+"""What keeps a store that fails from costing its callers time."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import threading
+from collections.abc import Callable
+from typing import Final
+
+logger: Final = logging.getLogger("llmcache")
+
+MOST_FAILURES: Final = 3
+FIRST_PAUSE: Final = 0.25
+LONGEST_PAUSE: Final = 2.0
+
+
+class Breaker:
+    """Is open while a store fails, so that nobody waits for it.
+
+    It opens after three failures on end, or when failures on end have taken
+    longer than a call may. While it is open, a probe in a thread of its own
+    finds out whether the store is back: the first after a quarter of a second,
+    further ones after pauses that grow to two seconds. A probe is started by
+    whoever is turned away when its time has come.
+
+    Args:
+        what: what it stands before, for log lines.
+        limit: seconds that failures on end may take.
+        monotonic: the clock, in seconds.
+        probe: asks the store for something, and raises if that fails.
+
+    Attributes:
+        is_open: whether callers are turned away. One log line says each change.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        limit: float,
+        monotonic: Callable[[], float],
+        probe: Callable[[], object],
+    ) -> None:
+        self.is_open = False
+        self._what = what
+        self._limit = limit
+        self._monotonic = monotonic
+        self._probe = probe
+        self._failures = 0
+        self._spent = 0.0
+        self._pause = FIRST_PAUSE
+        self._next_probe = 0.0
+        self._probing = False
+        self._process = os.getpid()
+        self._lock = threading.Lock()
+
+    def turns_away(self) -> bool:
+        """Say whether the store is not to be asked; start a probe if it is time for one."""
+        if not self.is_open:
+            return False
+        if self._monotonic() >= self._next_probe:
+            self._start_probe()
+        return True
+
+    def worked(self) -> None:
+        """Take note that the store did what it was asked."""
+        if self._failures:
+            self._failures, self._spent = 0, 0.0
+
+    def failed(self, error: Exception, seconds: float) -> None:
+        """Take note that the store failed, and took so long to do so."""
+        with self._changing():
+            self._failures += 1
+            self._spent += seconds
+            if self.is_open or (self._failures < MOST_FAILURES and self._spent < self._limit):
+                return
+            self.is_open = True
+            self._pause = FIRST_PAUSE
+            self._next_probe = self._monotonic() + self._pause
+        logger.warning(
+            "%s failed (%s): calls go through until it is back",
+            self._what,
+            type(error).__qualname__,
+        )
+
+    def _start_probe(self) -> None:
+        with self._changing():
+            if self._probing:
+                return
+            self._probing = True
+        try:
+            threading.Thread(target=self._run_probe, name="llmcache-probe", daemon=True).start()
+        except RuntimeError:
+            # No thread starts while the interpreter ends.
+            self._probing = False
+
+    def _run_probe(self) -> None:
+        try:
+            self._probe()
+        except Exception:  # noqa: BLE001
+            with self._changing():
+                self._pause = min(self._pause * 2, LONGEST_PAUSE)
+                jitter = random.uniform(0.75, 1.0)  # noqa: S311
+                self._next_probe = self._monotonic() + self._pause * jitter
+        else:
+            with self._changing():
+                self.is_open, self._failures, self._spent = False, 0, 0.0
+            logger.warning("%s is back", self._what)
+        finally:
+            self._probing = False
+
+    def _changing(self) -> threading.Lock:
+        if self._process != os.getpid():
+            # Whoever held the lock, or was probing, is not in this fork.
+            self._process, self._lock, self._probing = os.getpid(), threading.Lock(), False
+        return self._lock

@@ -1,0 +1,181 @@
+"""How a call uses a store: directly, or with one deadline and two breakers before it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Final, Protocol, TypeVar
+from weakref import WeakValueDictionary
+
+from llmcache.backends.base import DEFAULT_TIMEOUT, Store
+from llmcache.breaker import Breaker
+from llmcache.errors import StoreUnavailable
+from llmcache.ports import Port
+
+T = TypeVar("T")
+
+PROBE: Final = "probe:probe"
+_PROBE_LIFE: Final = 1.0
+
+
+class Visit(Protocol):
+    """One call's use of a store. What the store raises is raised."""
+
+    @property
+    def takes(self) -> bool:
+        """Whether it is worth preparing something to store."""
+        ...
+
+    async def get(self, port: Port, key: str) -> bytes | None:
+        """Look *key* up."""
+        ...
+
+    async def set(self, port: Port, key: str, data: bytes, ttl: float) -> bool:
+        """Store *data*; say whether it was stored."""
+        ...
+
+    async def delete(self, port: Port, key: str) -> bool:
+        """Forget *key*; say whether there was something to forget."""
+        ...
+
+    async def clear(self, port: Port, group: str) -> None:
+        """Forget *group*."""
+        ...
+
+
+class DirectVisit:
+    """The use of a store that never waits, the same for all calls."""
+
+    takes = True
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def get(self, port: Port, key: str) -> bytes | None:
+        return await port.get(self._store, key)
+
+    async def set(self, port: Port, key: str, data: bytes, ttl: float) -> bool:
+        return await port.set(self._store, key, data, ttl)
+
+    async def delete(self, port: Port, key: str) -> bool:
+        return await port.delete(self._store, key)
+
+    async def clear(self, port: Port, group: str) -> None:
+        await port.clear(self._store, group)
+
+
+class Guard:
+    """What stands before a store that may make its callers wait.
+
+    Args:
+        store: what is guarded; its ``timeout`` bounds what it adds to a call.
+        monotonic: the clock, in seconds.
+
+    Attributes:
+        store: what is guarded.
+        timeout: seconds that the store may add to one call.
+        least: seconds without which it is not asked to store.
+        reads: the breaker before look-ups.
+        writes: the breaker before storing, which may fail alone: a disk that
+            is full can still be read.
+    """
+
+    def __init__(self, store: Store, monotonic: Callable[[], float]) -> None:
+        timeout = DEFAULT_TIMEOUT if store.timeout is None else store.timeout
+        name = type(store).__qualname__
+        self.store = store
+        self.timeout = timeout
+        self.least = timeout / 20
+        self.monotonic = monotonic
+        self.reads = Breaker(
+            f"reading from the {name}",
+            limit=timeout,
+            monotonic=monotonic,
+            probe=lambda: store.get(PROBE, timeout),
+        )
+        self.writes = Breaker(
+            f"storing in the {name}",
+            limit=timeout,
+            monotonic=monotonic,
+            probe=lambda: store.set(PROBE, b"", _PROBE_LIFE, timeout),
+        )
+
+
+class GuardedVisit:
+    """One call's use of a guarded store: its look-up and its storing within one deadline.
+
+    A look-up that a breaker turns away finds nothing. Storing that is turned
+    away, or has no time left, raises `StoreUnavailable`. Forgetting is not
+    turned away: it is no part of a call.
+    """
+
+    __slots__ = ("_guard", "_left")
+
+    def __init__(self, guard: Guard) -> None:
+        self._guard = guard
+        self._left = guard.timeout
+
+    @property
+    def takes(self) -> bool:
+        return self._left >= self._guard.least and not self._guard.writes.turns_away()
+
+    async def get(self, port: Port, key: str) -> bytes | None:
+        guard = self._guard
+        if guard.reads.turns_away():
+            return None
+        return await self._timed(guard.reads, port.get(guard.store, key, self._left))
+
+    async def set(self, port: Port, key: str, data: bytes, ttl: float) -> bool:
+        guard = self._guard
+        if self._left < guard.least:
+            # The next call would find out how slow storing is.
+            guard.writes.failed(TimeoutError(), guard.timeout)
+        if not self.takes:
+            raise StoreUnavailable(f"the {type(guard.store).__qualname__} is not asked to store")
+        return await self._timed(guard.writes, port.set(guard.store, key, data, ttl, self._left))
+
+    async def delete(self, port: Port, key: str) -> bool:
+        return await port.delete(self._guard.store, key, self._guard.timeout)
+
+    async def clear(self, port: Port, group: str) -> None:
+        await port.clear(self._guard.store, group)
+
+    async def _timed(self, breaker: Breaker, work: Awaitable[T]) -> T:
+        """Do *work*, and let the breaker and the deadline know how long it took."""
+        monotonic = self._guard.monotonic
+        started = monotonic()
+        try:
+            done = await work
+        except Exception as error:
+            breaker.failed(error, self._spend(monotonic() - started))
+            raise
+        seconds = self._spend(monotonic() - started)
+        if seconds > self._guard.timeout:
+            breaker.failed(TimeoutError(), seconds)
+        else:
+            breaker.worked()
+        return done
+
+    def _spend(self, seconds: float) -> float:
+        self._left = max(self._left - seconds, 0.0)
+        return seconds
+
+
+_guards: Final[WeakValueDictionary[int, Guard]] = WeakValueDictionary()
+_guarding: Final = threading.Lock()
+
+
+def visits(store: Store, monotonic: Callable[[], float]) -> Callable[[], Visit]:
+    """Return what makes the use of *store* by one call.
+
+    Whoever uses a store in this process shares the breakers before it.
+    """
+    if store.timeout is None:
+        direct = DirectVisit(store)
+        return lambda: direct
+    with _guarding:
+        guard = _guards.get(id(store))
+        if guard is None or guard.store is not store:
+            _guards[id(store)] = guard = Guard(store, monotonic)
+    return partial(GuardedVisit, guard)

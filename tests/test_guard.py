@@ -1,0 +1,276 @@
+"""What a store that may wait adds to a call has one deadline, and two breakers before it."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import time
+import weakref
+from collections.abc import Callable
+from math import inf
+from typing import Any
+
+import pytest
+from stand_ins import FakeClock
+from twins import World, worlds
+
+from llmcache import StoreUnavailable, configure
+from llmcache.backends.base import Store
+from llmcache.backends.memory import MemoryStore
+from llmcache.breaker import FIRST_PAUSE
+from llmcache.guard import PROBE, Guard, GuardedVisit, visits
+from llmcache.ports import AsyncPort, Port, SyncPort, drive
+
+
+class Slow(MemoryStore):
+    """A store on a fake clock whose methods take time, fail, and note what they may take."""
+
+    timeout = 0.1
+
+    def __init__(self, clock: FakeClock) -> None:
+        super().__init__(clock=clock.clock)
+        self.clock = clock
+        self.takes = {"get": 0.0, "set": 0.0}
+        self.fails: set[str] = set()
+        self.asked: list[tuple[str, float]] = []
+
+    def __llmcache_key__(self) -> str:
+        return "slow"
+
+    def _work(self, method: str, within: float) -> None:
+        self.asked.append((method, within))
+        self.clock.advance(min(self.takes[method], within))
+        if method in self.fails or self.takes[method] > within:
+            raise TimeoutError("hunter2")
+
+    def get(self, key: str, within: float = inf) -> bytes | None:
+        self._work("get", within)
+        return super().get(key)
+
+    def set(self, key: str, data: bytes, ttl: float, within: float = inf) -> bool:
+        self._work("set", within)
+        return super().set(key, data, ttl)
+
+    async def aget(self, key: str, within: float = inf) -> bytes | None:
+        return self.get(key, within)
+
+    async def aset(self, key: str, data: bytes, ttl: float, within: float = inf) -> bool:
+        return self.set(key, data, ttl, within)
+
+
+@pytest.fixture
+def store(clock: FakeClock) -> Slow:
+    return Slow(clock)
+
+
+def run_sync(flow: Any) -> Any:
+    return drive(flow)
+
+
+@pytest.fixture(params=[(SyncPort(), run_sync), (AsyncPort(), asyncio.run)], ids=["sync", "async"])
+def way(request: pytest.FixtureRequest) -> tuple[Port, Callable[[Any], Any]]:
+    return request.param  # type: ignore[no-any-return]
+
+
+def guard_of(store: Slow) -> Guard:
+    return Guard(store, store.clock.clock.monotonic)
+
+
+def test_a_look_up_and_storing_share_one_deadline(store: Slow, way: Any) -> None:
+    port, run = way
+    visit = GuardedVisit(guard_of(store))
+    store.takes = {"get": 0.06, "set": 0.01}
+    assert run(visit.get(port, "g:a")) is None
+    assert run(visit.set(port, "g:a", b"data", 60.0)) is True
+    assert store.asked == [("get", 0.1), ("set", pytest.approx(0.04))]
+
+
+def test_each_visit_has_a_deadline_of_its_own(store: Slow, way: Any) -> None:
+    port, run = way
+    guard = guard_of(store)
+    store.takes["get"] = 0.06
+    for _ in range(5):
+        run(GuardedVisit(guard).get(port, "g:a"))
+    assert {within for _, within in store.asked} == {0.1}
+    assert not guard.reads.is_open
+
+
+def test_what_is_out_of_time_is_not_asked_to_store(store: Slow, way: Any) -> None:
+    port, run = way
+    visit = GuardedVisit(guard_of(store))
+    store.takes["get"] = 5.0
+    with pytest.raises(TimeoutError):
+        run(visit.get(port, "g:a"))
+    assert not visit.takes
+    with pytest.raises(StoreUnavailable, match="the Slow is not asked to store"):
+        run(visit.set(port, "g:a", b"data", 60.0))
+    assert [method for method, _ in store.asked] == ["get"]
+
+
+def test_reads_and_writes_fail_apart(store: Slow, way: Any) -> None:
+    port, run = way
+    guard = guard_of(store)
+    run(GuardedVisit(guard).set(port, "g:a", b"data", 60.0))
+    store.fails = {"set"}
+    for _ in range(3):
+        with pytest.raises(TimeoutError):
+            run(GuardedVisit(guard).set(port, "g:b", b"data", 60.0))
+    visit = GuardedVisit(guard)
+    assert not visit.takes
+    assert run(visit.get(port, "g:a")) == b"data"
+    with pytest.raises(StoreUnavailable):
+        run(visit.set(port, "g:b", b"data", 60.0))
+
+
+def test_a_look_up_that_is_turned_away_finds_nothing(store: Slow, way: Any) -> None:
+    port, run = way
+    guard = guard_of(store)
+    run(GuardedVisit(guard).set(port, "g:a", b"data", 60.0))
+    store.fails = {"get"}
+    for _ in range(3):
+        with pytest.raises(TimeoutError):
+            run(GuardedVisit(guard).get(port, "g:a"))
+    store.asked.clear()
+    visit = GuardedVisit(guard)
+    assert run(visit.get(port, "g:a")) is None
+    assert visit.takes
+    assert not store.asked
+
+
+def test_an_answer_that_is_late_counts_as_a_failure(store: Slow, way: Any) -> None:
+    port, run = way
+    guard = guard_of(store)
+
+    class Late(GuardedVisit):
+        pass
+
+    visit = Late(guard)
+    original = store.get
+
+    def late(key: str, within: float = inf) -> bytes | None:
+        store.clock.advance(0.2)
+        return original(key, inf)
+
+    store.get = late  # type: ignore[method-assign]
+    assert run(visit.get(port, "g:a")) is None
+    assert guard.reads.is_open
+
+
+def test_forgetting_is_not_turned_away(store: Slow, way: Any) -> None:
+    port, run = way
+    guard = guard_of(store)
+    run(GuardedVisit(guard).set(port, "g:a", b"data", 60.0))
+    run(GuardedVisit(guard).set(port, "g:b", b"data", 60.0))
+    store.fails = {"get", "set"}
+    for _ in range(3):
+        with pytest.raises(TimeoutError):
+            run(GuardedVisit(guard).set(port, "g:c", b"data", 60.0))
+    assert run(GuardedVisit(guard).delete(port, "g:a")) is True
+    run(GuardedVisit(guard).clear(port, "g"))
+    assert store.usage("g").entries == 0
+
+
+def test_probes_ask_the_store(store: Slow, monkeypatch: pytest.MonkeyPatch) -> None:
+    guard = guard_of(store)
+    for breaker in (guard.reads, guard.writes):
+        breaker.failed(OSError(), 1.0)
+        store.clock.advance(FIRST_PAUSE)
+        breaker._run_probe()
+        assert not breaker.is_open
+    assert store.asked == [("get", 0.1), ("set", 0.1)]
+    assert store.usage(PROBE.partition(":")[0]).entries == 1
+
+
+def test_all_who_use_a_store_share_its_breakers(store: Slow) -> None:
+    one, two = (visits(store, store.clock.clock.monotonic) for _ in range(2))
+    assert one()._guard is two()._guard  # type: ignore[attr-defined]
+    other = visits(Slow(store.clock), store.clock.clock.monotonic)
+    assert other()._guard is not one()._guard  # type: ignore[attr-defined]
+
+
+def test_a_guard_goes_with_its_users(store: Slow) -> None:
+    made = visits(store, store.clock.clock.monotonic)
+    guard = weakref.ref(made()._guard)  # type: ignore[attr-defined]
+    del made
+    gc.collect()
+    assert guard() is None
+
+
+def test_a_store_that_never_waits_is_used_as_it_is(way: Any) -> None:
+    port, run = way
+    store = MemoryStore()
+    visit = visits(store, time.monotonic)()
+    assert visit.takes
+    assert run(visit.set(port, "g:a", b"data", 60.0)) is True
+    assert run(visit.get(port, "g:a")) == b"data"
+    assert run(visit.delete(port, "g:a")) is True
+    run(visit.clear(port, "g"))
+    assert store.usage("g").entries == 0
+
+
+class Elsewhere(Store):
+    """A store of somebody's own, who wrote no awaitable methods."""
+
+    def __init__(self) -> None:
+        self.held: dict[str, bytes] = {}
+
+    def __llmcache_key__(self) -> str:
+        return "elsewhere"
+
+    def get(self, key: str, within: float = inf) -> bytes | None:
+        return self.held.get(key)
+
+    def set(self, key: str, data: bytes, ttl: float, within: float = inf) -> bool:
+        self.held[key] = data
+        return True
+
+    def delete(self, key: str, within: float = inf) -> bool:
+        return self.held.pop(key, None) is not None
+
+    def clear(self, group: str) -> None:
+        for key in [key for key in self.held if key.startswith(f"{group}:")]:
+            del self.held[key]
+
+
+@worlds
+def test_a_store_of_four_methods_is_enough(world: World) -> None:
+    store = Elsewhere()
+    ask = world.cached(lambda text: text, backend=store)
+    assert [world.run(ask("hi")) for _ in range(2)] == ["hi"] * 2
+    stats = ask.cache.stats()
+    assert (stats.hits, stats.size, stats.bytes) == (1, None, None)
+    assert world.run(ask.cache.contains("hi")) is True
+    assert world.run(ask.cache.invalidate("hi")) is True
+    world.run(ask("hi"))
+    world.run(ask.cache.clear())
+    assert not store.held
+    store.close()
+    asyncio.run(store.aclose())
+
+
+@worlds
+def test_a_store_that_fails_breaks_no_call_and_is_left_alone(
+    world: World, store: Slow, caplog: pytest.LogCaptureFixture
+) -> None:
+    store.takes = {"get": 9.0, "set": 9.0}
+    ask = world.cached(lambda text: text, backend=store, name="ask")
+    with configure(clock=store.clock.clock):
+        started = store.clock.now
+        assert world.run(ask("hi")) == "hi"
+        assert store.clock.now - started <= 0.11
+        started = store.clock.now
+        assert [world.run(ask("hi")) for _ in range(50)] == ["hi"] * 50
+        assert store.clock.now - started <= 0.11
+    stats = ask.cache.stats()
+    assert (stats.calls, stats.misses, stats.stored) == (51, 51, 0)
+    assert stats.errors >= 51
+    assert len(caplog.records) == 2
+    assert "hunter2" not in caplog.text
+
+
+@worlds
+def test_a_store_that_fails_is_seen_when_strict(world: World, store: Slow) -> None:
+    store.fails = {"get"}
+    ask = world.cached(lambda text: text, backend=store, strict=True)
+    with pytest.raises(TimeoutError):
+        world.run(ask("hi"))
