@@ -385,6 +385,15 @@ class LosesAmongThreads(MemoryStore):
         return super().get(key) if threading.current_thread() is threading.main_thread() else None
 
 
+class DeletesBeforeItSets(MemoryStore):
+    """Has nothing to find for a moment, while it is overwritten."""
+
+    def set(self, key: str, data: bytes, ttl: float, within: float = inf) -> bool:
+        self.delete(key)
+        time.sleep(0)
+        return super().set(key, data, ttl)
+
+
 class WritesInHalves(MemoryStore):
     """Lets another thread run in the middle of a set."""
 
@@ -527,6 +536,7 @@ CONTROLS: list[tuple[str, type[MemoryStore]]] = [
     ("test_a_closed_store_opens_again", ClosesForEver),
     ("test_threads_see_the_last_set", RemembersPerThread),
     ("test_threads_see_the_last_set", LosesAmongThreads),
+    ("test_threads_see_the_last_set", DeletesBeforeItSets),
     ("test_threads_find_nothing_torn", WritesInHalves),
     ("test_threads_delete_and_clear", ClearsACopy),
     ("test_tasks_see_their_last_set", SharesItsKey),
