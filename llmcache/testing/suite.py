@@ -79,6 +79,10 @@ class StoreSuite:
     def make_store(self, clock: Clock) -> Store:
         """Return a new store with nothing in it, and with room for 200 entries and 2 MB.
 
+        If it has a ``timeout``, give it one that is long enough for many
+        threads and processes on a busy machine, such as a minute: a store that
+        has no more time raises, and fails the test.
+
         Args:
             clock: the time, unless ``takes_clock`` is false.
         """
