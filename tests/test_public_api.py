@@ -50,7 +50,7 @@ def test_importing_starts_no_thread_and_loads_no_optional_package():
         "import sys, threading, llmcache;"
         "assert threading.active_count() == 1;"
         "print(sorted({'openai','anthropic','pydantic','numpy','msgspec','attr','redis',"
-        "'sqlite3'} & set(sys.modules)))"
+        "'sqlite3','pytest','hypothesis'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
