@@ -106,9 +106,8 @@ class CacheManager(Closing):
 
     def get_stats(self) -> dict[str, Any]:
         """Return the backend's numbers, ``enabled`` and ``ttl``; ``enabled`` alone if it is not."""
-        if not self.enabled:
-            return {"enabled": False}
-        return {**self._backend.get_stats(), "enabled": True, "ttl": self.config.ttl}
+        said = {"enabled": True, "ttl": self.config.ttl} if self.enabled else {"enabled": False}
+        return {**self._backend.get_stats(), **said}
 
     def close(self) -> None:
         """Close what is open; the next use opens it again."""

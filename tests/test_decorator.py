@@ -924,6 +924,11 @@ class TestPartialStreams:
         assert [ask(), ask()] == ["tokens", "tokens"]
         assert ask.cache.stats().bypassed == 2
 
+    def test_a_partial_of_what_has_no_signature_asks_for_none(self):
+        most = llm_cached(functools.partial(max, 3))
+        assert (most(5), most(5)) == (5, 5)
+        assert most.cache.stats().bypassed == 0
+
     def test_a_partial_that_fits_no_signature_is_left_to_fail(self):
         ask = llm_cached(functools.partial(lambda prompt: prompt, 1, 2))
         with pytest.raises(TypeError):

@@ -99,6 +99,23 @@ def test_what_grows_while_it_is_written_is_too_large_after_all(world):
     assert ask.cache.stats().too_large == 1
 
 
+@worlds
+def test_a_fault_of_the_codec_breaks_no_call(world, caplog, monkeypatch):
+    def fault(value):
+        raise ZeroDivisionError(value)
+
+    monkeypatch.setattr("llmcache.entries.encode", fault)
+    ask = world.cached(lambda text: text)
+    assert [world.run(ask("hunter2")) for _ in range(3)] == ["hunter2"] * 3
+    assert ask.cache.stats().errors == 3
+    assert len(caplog.records) == 1
+    assert "the codec failed (ZeroDivisionError)" in caplog.text
+    assert "hunter2" not in caplog.text
+    strict = world.cached(lambda text: text, strict=True)
+    with pytest.raises(ZeroDivisionError):
+        world.run(strict("hi"))
+
+
 def test_a_generator_function_is_not_counted_while_the_cache_is_off():
     @llm_cached
     def tokens(text):

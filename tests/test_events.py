@@ -60,10 +60,14 @@ def test_every_outcome_is_told_as_it_is_counted(world: World, heard: list[Event]
 def test_a_call_that_fails_is_told(world: World, heard: list[Event], clock: FakeClock) -> None:
     def ask(text: str) -> str:
         clock.advance(3)
-        raise OSError
+        raise LookupError(text)
 
     ask = world.cached(ask, name="ask")
-    with configure(clock=clock.clock), on_event(heard.append), pytest.raises(OSError):
+    with (
+        configure(clock=clock.clock),
+        on_event(heard.append),
+        pytest.raises(LookupError, match="hi"),
+    ):
         world.run(ask("hi"))
     assert [(event.outcome, event.duration) for event in heard] == [("miss", 3.0)]
 
