@@ -1,6 +1,7 @@
 """A response cache for functions that call language models."""
 
 from llmcache._version import __version__
+from llmcache.backends.registry import register_backend
 from llmcache.cache_backend import CacheBackend, MemoryCacheBackend
 from llmcache.codec.kinds import register_type
 from llmcache.decorator import llm_cached
@@ -44,6 +45,7 @@ __all__ = [
     "generate_cache_key",
     "llm_cached",
     "on_event",
+    "register_backend",
     "register_key",
     "register_type",
     "reset_stats",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Collection, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Protocol
@@ -16,7 +17,13 @@ from llmcache.codec.compression import Compression
 from llmcache.errors import ConfigurationError
 from llmcache.events import Callback, Listeners, Subscription
 from llmcache.policy import TTL, UNSET, Clock, Unset
-from llmcache.settings import BUILT_IN, Settings, from_environment, parse_settings
+from llmcache.settings import (
+    BUILT_IN,
+    Settings,
+    from_backend,
+    from_environment,
+    parse_settings,
+)
 from llmcache.stats import Counters, Stats
 
 
@@ -102,7 +109,9 @@ class Process:
             ConfigurationError: if the environment has an option that cannot
                 be meant.
         """
-        return declared.over(self.settings).over(from_environment()).over(BUILT_IN)
+        rest = self.settings.over(from_environment()).over(BUILT_IN)
+        backend = declared.over(rest).backend
+        return declared.over(from_backend(backend)).over(rest)
 
     def store(self, options: Settings, name: str | None) -> Store:
         """Return the store of these resolved options: a new one, or one that is shared.
@@ -126,13 +135,12 @@ class Process:
             return store
 
     def _open(self, options: Settings) -> Store:
-        size: dict[str, Any] = {
-            "max_size": options.max_size,
-            "max_bytes": options.max_bytes,
-            "clock": options.clock,
-        }
-        store = open_store(**size)
-        self._opened.add(store)
+        given = {"max_size": options.max_size, "max_bytes": options.max_bytes}
+        given = {name: value for name, value in given.items() if value is not UNSET}
+        store = open_store(options.backend, {**given, "clock": options.clock})
+        with suppress(TypeError):
+            # A store of somebody else's may take no weak references.
+            self._opened.add(store)
         return store
 
     def stores(self) -> list[Store]:

@@ -184,8 +184,8 @@ class Resolver:
             return self._runtime(basis, options, identity, refusal, store)
 
     def max_size(self) -> int | None:
-        """Return the most entries that the function's store holds."""
-        size = self._options_now().max_size
+        """Return the most entries that the function's store holds, ``None`` if it does not say."""
+        size = getattr(self._store(self._options_now()), "max_size", None)
         return size if isinstance(size, int) else None
 
     def _options_now(self) -> Settings:

@@ -8,13 +8,12 @@ from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final
 
-from llmcache.backends.registry import PRIVATE, check_backend
+from llmcache.backends.registry import PRIVATE, check_backend, settings_of
 from llmcache.cache_backend import CacheBackend
 from llmcache.codec.compression import check_compression
 from llmcache.codec.encryption import check_encryption, check_secret
-from llmcache.errors import ConfigurationError
+from llmcache.errors import ConfigurationError, MissingExtra
 from llmcache.policy import (
-    DEFAULT_MAX_SIZE,
     DEFAULT_MAX_VALUE_BYTES,
     DEFAULT_TTL,
     UNSET,
@@ -27,7 +26,9 @@ from llmcache.policy import (
 
 def _check_backend(backend: Any) -> Any:
     """Return the store that *backend* is or has, or the text that names one."""
-    return check_backend(backend.store if isinstance(backend, CacheBackend) else backend)
+    checked = check_backend(backend.store if isinstance(backend, CacheBackend) else backend)
+    from_backend(checked)
+    return checked
 
 
 _CHECKS: Final[dict[str, Callable[[Any], Any]]] = {
@@ -48,8 +49,8 @@ class Settings:
         enabled: false switches the cache off, at no cost.
         ttl: seconds, ``inf`` for never.
         backend: ``"memory"``, a URL or a store.
-        max_size: the most entries of a memory store.
-        max_bytes: the most bytes of a memory store, ``None`` for no bound.
+        max_size: the most entries of the store.
+        max_bytes: the most bytes of the store, ``None`` for no bound.
         max_value_bytes: larger values are not stored.
         strict: raise what is otherwise logged.
         compress: the algorithm for payloads of some length, ``None`` for none.
@@ -84,8 +85,6 @@ BUILT_IN: Final = Settings(
     enabled=True,
     ttl=DEFAULT_TTL,
     backend=PRIVATE,
-    max_size=DEFAULT_MAX_SIZE,
-    max_bytes=None,
     max_value_bytes=DEFAULT_MAX_VALUE_BYTES,
     strict=False,
     compress=None,
@@ -113,6 +112,27 @@ def parse_settings(**options: Any) -> Settings:
             raise ConfigurationError(f"{name}={given[name]!r} is neither True nor False")
     if "clock" in given and not isinstance(given["clock"], Clock):
         raise ConfigurationError("clock is no llmcache Clock")
+    return Settings(**given)
+
+
+def from_backend(backend: Any) -> Settings:
+    """Return the options that a backend's URL gives to those who use it.
+
+    Raises:
+        ConfigurationError: if one cannot be meant; its value is not repeated.
+    """
+    given: dict[str, Any] = {**settings_of(backend)}
+    if "ttl" in given:
+        given["ttl"] = _number_or_text(given["ttl"])
+    if "max_value_bytes" in given:
+        given["max_value_bytes"] = _number_or_text(given["max_value_bytes"])
+    for name, value in given.items():
+        try:
+            given[name] = getattr(parse_settings(**{name: value}), name)
+        except MissingExtra:
+            raise
+        except ConfigurationError:
+            raise ConfigurationError(f"backend: {name} of the URL cannot be meant") from None
     return Settings(**given)
 
 
@@ -147,6 +167,8 @@ def _checked(variable: str, **option: Any) -> Settings:
 def _number_or_text(text: str) -> float | str | None:
     if text.strip().lower() == "none":
         return None
+    if text.isascii() and text.isdigit():
+        return int(text)
     try:
         return float(text)
     except ValueError:

@@ -174,7 +174,7 @@ class Closed(MemoryStore):
 def test_the_module_closes_the_stores_that_it_opened(
     process: Process, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("llmcache.process.open_store", lambda **options: Closed())
+    monkeypatch.setattr("llmcache.process.open_store", lambda backend, given: Closed())
     given = Closed()
     functions = [
         llm_cached(lambda text: text),

@@ -28,6 +28,7 @@ def test_the_public_names():
         "generate_cache_key",
         "llm_cached",
         "on_event",
+        "register_backend",
         "register_key",
         "register_type",
         "reset_stats",

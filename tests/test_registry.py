@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,10 +10,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from stand_ins import FakeClock
 
-from llmcache import ConfigurationError
+from llmcache import Clock, ConfigurationError, configure, llm_cached, register_backend
 from llmcache.backends.base import Store
 from llmcache.backends.memory import MemoryStore
-from llmcache.backends.registry import check_backend, open_store
+from llmcache.backends.registry import cache_directory, check_backend, open_store
+from llmcache.backends.urls import parse_url
 
 METHODS = sorted(name for name in vars(Store) if not name.startswith("_"))
 
@@ -67,7 +69,7 @@ def test_another_word_is_refused_and_repeated(backend: str) -> None:
     assert repr(backend) in str(refusal.value)
 
 
-@pytest.mark.parametrize("scheme", ["redis", "rediss", "sqlite", "http", "memory+tls"])
+@pytest.mark.parametrize("scheme", ["redis", "rediss", "http", "memory+tls"])
 def test_another_url_is_refused_by_its_scheme(scheme: str) -> None:
     with pytest.raises(ConfigurationError, match=r"^backend: ") as refusal:
         check_backend(f"{scheme}://host/0")
@@ -75,10 +77,41 @@ def test_another_url_is_refused_by_its_scheme(scheme: str) -> None:
     assert "host" not in str(refusal.value)
 
 
-@pytest.mark.parametrize("query", ["max_size=1", "a", "password=hunter2"])
-def test_memory_takes_no_options(query: str) -> None:
-    with pytest.raises(ConfigurationError, match=r"^backend: .*options") as refusal:
-        check_backend(f"memory://team?{query}")
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        (
+            "memory://?password=hunter2",
+            "memory://… has no option 'password'; it has compress, max_",
+        ),
+        ("memory://?timeout=5", "has no option 'timeout'"),
+        ("memory://?hunter2%20is%20it=1", "has no option of that name"),
+        ("memory://?hunter2", "are not of the form name=value"),
+        ("memory://?max_size=1&max_size=2", "has an option twice"),
+        ("memory://?max_size=0", "max_size of memory://… is not a positive whole number"),
+        ("memory://?max_size=hunter2", "max_size of memory://… is not a positive whole number"),
+        ("memory://?max_bytes=1.5", "max_bytes of memory://… is not a positive whole number"),
+        ("sqlite:///a.db?timeout=hunter2", "timeout of sqlite://… is not a number of seconds"),
+        ("sqlite:///a.db?timeout=0", "timeout of sqlite://… is not a number of seconds"),
+        ("sqlite:///a.db?timeout=inf", "timeout of sqlite://… is not a number of seconds"),
+        ("sqlite://relative.db", "sqlite:// takes sqlite:///relative.db"),
+        ("sqlite:///", "sqlite:// takes sqlite:///relative.db"),
+        ("sqlite:///:memory:", "sqlite:// takes sqlite:///relative.db"),
+        ("sqlite:a.db", "sqlite: is no URL of a store: it has no //"),
+        ("nowhere", "'nowhere' is no store; there is memory://…, sqlite://…"),
+    ],
+)
+def test_what_a_url_cannot_mean_is_said(url: str, reason: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"^backend: ") as refusal:
+        check_backend(url)
+    assert reason in str(refusal.value)
+    assert "hunter2" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("url", ["memory://?ttl=soon", "memory://?compress=hunter2"])
+def test_a_url_that_cannot_be_used_is_an_error_at_decoration(url: str) -> None:
+    with pytest.raises(ConfigurationError, match="of the URL cannot be meant") as refusal:
+        llm_cached(backend=url)
     assert "hunter2" not in str(refusal.value)
 
 
@@ -126,10 +159,154 @@ def test_no_password_is_ever_repeated(before: str, after: str, url: str) -> None
 
 
 def test_a_store_is_opened_with_its_bounds_and_its_clock(clock: FakeClock) -> None:
-    store = open_store(max_size=2, max_bytes=10, clock=clock.clock)
+    given = {"max_size": 2, "max_bytes": 10, "clock": clock.clock}
+    store = open_store("memory", given)
     assert not store.set("g:a", b"12345678901", 10)
     for key in ("g:a", "g:b", "g:c"):
         assert store.set(key, b"data", 10)
     assert store.usage("g").entries == 2
     clock.advance(10)
     assert store.usage("g").entries == 0
+
+
+def test_what_is_given_goes_before_the_url() -> None:
+    url = "memory://?max_size=7&max_bytes=70"
+    assert open_store(url, {"clock": Clock()}).max_size == 7  # type: ignore[attr-defined]
+    store = open_store(url, {"clock": Clock(), "max_size": 3, "nothing": 1})
+    assert (store.max_size, store.max_bytes) == (3, 70)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("url", "path"),
+    [
+        ("sqlite:///relative.db", "relative.db"),
+        ("sqlite:///some/relative.db", "some/relative.db"),
+        ("sqlite:////absolute.db", "/absolute.db"),
+        ("sqlite:////with%20a%20space%3F.db", "/with a space?.db"),
+    ],
+)
+def test_a_file_is_relative_or_absolute(url: str, path: str) -> None:
+    assert open_store(url, {"clock": Clock()}).path == Path(path)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("name", ["sqlite", "sqlite://", "sqlite://?max_size=5"])
+def test_a_file_without_a_name_is_in_the_users_cache(
+    name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("llmcache.backends.registry.cache_directory", lambda: tmp_path)
+    store = open_store(name, {"clock": Clock()})
+    assert store.path == tmp_path / "answers.db"  # type: ignore[attr-defined]
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("platform", "environment", "directory"),
+    [
+        ("linux", {}, "~/.cache/llmcache"),
+        ("linux", {"XDG_CACHE_HOME": "/caches"}, "/caches/llmcache"),
+        ("linux", {"XDG_CACHE_HOME": "relative"}, "~/.cache/llmcache"),
+        ("darwin", {"XDG_CACHE_HOME": "/caches"}, "~/Library/Caches/llmcache"),
+        ("win32", {"LOCALAPPDATA": "/local"}, "/local/llmcache"),
+        ("win32", {}, "~/.cache/llmcache"),
+    ],
+)
+def test_each_platform_has_a_place_for_caches(
+    platform: str, environment: dict[str, str], directory: str
+) -> None:
+    assert cache_directory(platform, environment) == Path(directory).expanduser()
+
+
+@pytest.fixture
+def schemes(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    registered: dict[str, Any] = {}
+    monkeypatch.setattr("llmcache.backends.registry._registered", registered)
+    return registered
+
+
+class Place(MemoryStore):
+    def __init__(self, address: str, region: str) -> None:
+        super().__init__()
+        self.address, self.region = address, region
+
+
+def open_place(address: str, *, region: str = "eu") -> Place:
+    return Place(address, region)
+
+
+@pytest.mark.usefixtures("schemes")
+def test_others_may_register_schemes() -> None:
+    register_backend("place", open_place)
+    ask = llm_cached(backend="place://a:hunter2@b?region=us&ttl=5")(lambda text: text)
+    assert (ask("hi"), ask("hi")) == ("hi", "hi")
+    store = open_store("place://a?region=us", {"clock": Clock(), "max_size": 5})
+    assert isinstance(store, Place)
+    assert (store.address, store.region) == ("a", "us")
+    with pytest.raises(ConfigurationError, match="has no option 'max_size'; it has .*region"):
+        check_backend("place://a?max_size=5")
+
+
+def test_a_scheme_may_come_with_a_package(
+    monkeypatch: pytest.MonkeyPatch, schemes: dict[str, Any]
+) -> None:
+    loaded: list[str] = []
+
+    class EntryPoint:
+        def load(self) -> Any:
+            loaded.append("place")
+            return open_place
+
+    def entry_points(*, group: str, name: str) -> list[EntryPoint]:
+        return [EntryPoint()] if (group, name) == ("llmcache.backends", "place") else []
+
+    monkeypatch.setattr("importlib.metadata.entry_points", entry_points)
+    for _ in range(2):
+        assert isinstance(open_store("place://a", {}), Place)
+    assert loaded == ["place"]
+    with pytest.raises(ConfigurationError, match="there is memory://…, place://…, sqlite://…"):
+        check_backend("another://a")
+
+
+@pytest.mark.parametrize("scheme", ["memory", "sqlite", "No", "a b", "a://b", ""])
+def test_what_is_no_scheme_of_ones_own_is_refused(scheme: str, schemes: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError):
+        register_backend(scheme, open_place)
+    assert not schemes
+
+
+@pytest.mark.usefixtures("schemes")
+def test_a_factory_that_fails_tells_no_secret() -> None:
+    def fail(address: str) -> Any:
+        raise LookupError(address)
+
+    register_backend("place", fail)
+    with pytest.raises(
+        ConfigurationError, match=r"place://… cannot be opened \(LookupError\)"
+    ) as e:
+        check_backend("place://hunter2")
+    assert "hunter2" not in str(e.value)
+    assert e.value.__suppress_context__
+
+
+def test_a_url_shows_its_scheme_alone() -> None:
+    url = parse_url("redis://:hunter2@host/0?password=hunter2")
+    assert (str(url), "hunter2" in repr(url)) == ("redis://…", False)
+    assert (url.address, url.options) == (":hunter2@host/0", {"password": "hunter2"})
+
+
+def test_what_a_url_says_holds_unless_the_decorator_says_it(clock: FakeClock) -> None:
+    url = "memory://said?ttl=10&max_value_bytes=100&max_size=2"
+    with configure(clock=clock.clock, ttl=1000, max_value_bytes=5000, max_size=50):
+        ask = llm_cached(backend=url, name="ask")(lambda text: text)
+        ask("hi")
+        ask("x" * 200)
+        clock.advance(10)
+        assert not ask.cache.contains("hi")
+        assert ask.cache.stats().too_large == 1
+        assert ask.cache_info().maxsize == 50
+        longer = llm_cached(backend=url, ttl=20, name="longer")(lambda text: text)
+        longer("hi")
+        clock.advance(15)
+        assert longer.cache.contains("hi")
+    packed = llm_cached(backend="memory://packed?compress=zlib", name="packed")(lambda text: text)
+    packed("x" * 50_000)
+    assert packed.cache.stats().bytes < 5000

@@ -2,18 +2,63 @@
 
 from __future__ import annotations
 
-import re
-from typing import Any, Final
+import inspect
+import os
+import sys
+from collections.abc import Callable, Mapping
+from inspect import Parameter
+from math import inf
+from pathlib import Path
+from typing import Any, Final, TypeAlias
 
-from llmcache.backends.base import Store
+from llmcache.backends.base import DEFAULT_TIMEOUT, Store
 from llmcache.backends.memory import MemoryStore
-from llmcache.errors import ConfigurationError
-from llmcache.policy import Clock
+from llmcache.backends.urls import BackendURL, parse_url
+from llmcache.errors import ConfigurationError, LLMCacheError
+from llmcache.policy import DEFAULT_MAX_SIZE, Clock, parse_bound
 
 PRIVATE: Final = "memory"
-_SCHEME: Final = re.compile(r"([a-z][a-z0-9+.-]*):", re.ASCII)
-_WORD: Final = re.compile(r"[\w -]*")
+"""Names a store of a function's own."""
+
+ENTRY_POINTS: Final = "llmcache.backends"
+
+SETTINGS: Final = ("compress", "max_value_bytes", "ttl")
+"""Options of a URL that are not the store's, but of those who use it."""
+
+Factory: TypeAlias = "Callable[..., Store]"
+"""Makes a store of a URL's address, and of those keyword options that it has parameters for."""
+
 _MEMBERS: Final = [name for name in vars(Store) if name[0] != "_"]
+
+
+def register_backend(scheme: str, factory: Factory) -> None:
+    """Let ``backend="scheme://address?option=value"`` mean what *factory* makes.
+
+    A package does the same for all who install it by an entry point of the
+    group ``llmcache.backends``, with the scheme as its name.
+
+    Args:
+        scheme: lower case, such as ``"mystore"``.
+        factory: gets the address as it is written, and options by keyword. Its
+            keyword-only parameters are the options that the store has:
+            ``max_size`` and ``max_bytes`` (whole numbers), ``timeout``
+            (seconds), ``clock`` (a `Clock`), and texts of any other name. It
+            must not open anything; the store's first use does.
+
+    Raises:
+        ConfigurationError: if *scheme* is none, or is one of llmcache's own.
+
+    Example:
+        >>> import llmcache
+        >>> from llmcache.backends.memory import MemoryStore
+        >>> llmcache.register_backend("mystore", lambda address, *, clock: MemoryStore(clock=clock))
+        >>> answer = llmcache.llm_cached(backend="mystore://here")(lambda prompt: "answer")
+    """
+    if parse_url(scheme).scheme != scheme:
+        raise ConfigurationError(f"register_backend: {scheme!r} is no scheme")
+    if scheme in _OWN:
+        raise ConfigurationError(f"register_backend: {scheme!r} is one of llmcache's own")
+    _registered[scheme] = factory
 
 
 def check_backend(backend: Any) -> Any:
@@ -21,27 +66,161 @@ def check_backend(backend: Any) -> Any:
 
     Raises:
         ConfigurationError: for anything else; the message repeats the scheme
-            of a URL at most, since the rest may hold a password.
+            of a URL and the names of its options at most, since the rest may
+            hold a password.
     """
     if isinstance(backend, str):
-        if backend == PRIVATE or (backend.startswith("memory://") and "?" not in backend):
-            return backend
-        if backend.startswith("memory://"):
-            raise ConfigurationError("backend: a memory:// URL takes no options")
-        scheme = _SCHEME.match(backend)
-        word = repr(backend) if _WORD.fullmatch(backend) else "this text"
-        name = f"{scheme[1]}://…" if scheme else word
-        raise ConfigurationError(f"backend: {name} is no store; there is 'memory' and 'memory://…'")
+        if backend != PRIVATE:
+            open_store(backend, {"clock": Clock()})
+        return backend
     kind = type(backend)
     if isinstance(backend, type) or not all(_has(backend, name) for name in _MEMBERS):
         raise ConfigurationError(f"backend: a {kind.__qualname__} is no store")
     return backend
 
 
-def open_store(*, max_size: int, max_bytes: int | None, clock: Clock) -> Store:
-    """Return a new store in memory."""
-    return MemoryStore(max_size=max_size, max_bytes=max_bytes, clock=clock)
+def settings_of(backend: Any) -> dict[str, str]:
+    """Return what a URL says of how the store is used, as it is written."""
+    if not isinstance(backend, str) or "?" not in backend:
+        return {}
+    options = parse_url(backend).options
+    return {name: options[name] for name in SETTINGS if name in options}
+
+
+def open_store(backend: str, given: Mapping[str, Any]) -> Store:
+    """Return a new store, which is not yet connected to anything.
+
+    Args:
+        backend: its name or URL.
+        given: options that go before the URL's, if the store has them.
+
+    Raises:
+        ConfigurationError: if there is no such store, or it has no such
+            option, or an option cannot be meant.
+    """
+    url = parse_url(backend)
+    factory = _factory(url)
+    known = _options_of(factory)
+    for name in url.options:
+        if name not in known and name not in SETTINGS:
+            has = ", ".join(sorted({*known, *SETTINGS} - {"clock"}))
+            raise ConfigurationError(f"backend: {url} has no option {_shown(name)}; it has {has}")
+    options = {name: _parsed(url, name) for name in url.options if name in known}
+    options |= {name: value for name, value in given.items() if name in known}
+    try:
+        return factory(url.address, **options)
+    except LLMCacheError:
+        raise
+    except Exception as error:  # noqa: BLE001
+        # Its text may repeat the URL.
+        raise ConfigurationError(
+            f"backend: {url} cannot be opened ({type(error).__qualname__})"
+        ) from None
+
+
+def _factory(url: BackendURL) -> Factory:
+    factory = _OWN.get(url.scheme) or _registered.get(url.scheme)
+    if factory is None:
+        from importlib.metadata import entry_points  # noqa: PLC0415 - it takes long to import
+
+        for entry_point in entry_points(group=ENTRY_POINTS, name=url.scheme):
+            factory = _registered[url.scheme] = entry_point.load()
+    if factory is None:
+        there = ", ".join(f"{scheme}://…" for scheme in sorted({*_OWN, *_registered}))
+        shown = url if url.address or url.options else repr(url.scheme)
+        raise ConfigurationError(f"backend: {shown} is no store; there is {there}")
+    return factory
+
+
+def _options_of(factory: Factory) -> set[str]:
+    parameters = inspect.signature(factory).parameters.values()
+    return {p.name for p in parameters if p.kind is Parameter.KEYWORD_ONLY}
+
+
+def _parsed(url: BackendURL, name: str) -> Any:
+    written = url.options[name]
+    if name in ("max_size", "max_bytes"):
+        value = int(written) if written.isascii() and written.isdigit() else None
+        try:
+            return parse_bound(name, value)
+        except ConfigurationError:
+            raise ConfigurationError(
+                f"backend: {name} of {url} is not a positive whole number"
+            ) from None
+    if name == "timeout":
+        try:
+            seconds = float(written)
+        except ValueError:
+            seconds = 0.0
+        if not 0 < seconds < inf:
+            raise ConfigurationError(f"backend: timeout of {url} is not a number of seconds")
+        return seconds
+    return written
+
+
+def _shown(name: str) -> str:
+    return repr(name) if name.isidentifier() and len(name) <= 20 else "of that name"
 
 
 def _has(backend: Any, name: str) -> bool:
     return hasattr(backend, name) if name == "timeout" else callable(getattr(backend, name, None))
+
+
+def _memory(
+    address: str,
+    *,
+    max_size: int = DEFAULT_MAX_SIZE,
+    max_bytes: int | None = None,
+    clock: Clock,
+) -> Store:
+    return MemoryStore(max_size=max_size, max_bytes=max_bytes, clock=clock)
+
+
+def _sqlite(
+    address: str,
+    *,
+    prefix: str = "",
+    max_size: int | None = None,
+    max_bytes: int | None = None,
+    timeout: float = DEFAULT_TIMEOUT,
+    clock: Clock,
+) -> Store:
+    from llmcache.backends.sqlite import SQLiteStore  # noqa: PLC0415
+
+    return SQLiteStore(
+        _path(address),
+        prefix=prefix,
+        max_size=max_size,
+        max_bytes=max_bytes,
+        timeout=timeout,
+        clock=clock,
+    )
+
+
+def _path(address: str) -> Path:
+    """Return the file that ``sqlite://`` and *address* mean."""
+    if not address:
+        return cache_directory() / "answers.db"
+    if not address.startswith("/") or address in {"/", "/:memory:"}:
+        raise ConfigurationError(
+            "backend: sqlite:// takes sqlite:///relative.db, sqlite:////absolute.db or 'sqlite'"
+        )
+    from urllib.parse import unquote  # noqa: PLC0415
+
+    return Path(unquote(address[1:]))
+
+
+def cache_directory(
+    platform: str = sys.platform, environment: Mapping[str, str] = os.environ
+) -> Path:
+    """Return where this user's programs keep what they can make again."""
+    if platform == "win32" and (local := environment.get("LOCALAPPDATA")):
+        return Path(local) / "llmcache"
+    if platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "llmcache"
+    caches = environment.get("XDG_CACHE_HOME", "")
+    return (Path(caches) if caches.startswith("/") else Path.home() / ".cache") / "llmcache"
+
+
+_OWN: Final[dict[str, Factory]] = {"memory": _memory, "sqlite": _sqlite}
+_registered: Final[dict[str, Factory]] = {}
