@@ -124,8 +124,8 @@ def from_backend(backend: Any) -> Settings:
     given: dict[str, Any] = {**settings_of(backend)}
     if "ttl" in given:
         given["ttl"] = _number_or_text(given["ttl"])
-    if "max_value_bytes" in given:
-        given["max_value_bytes"] = _number_or_text(given["max_value_bytes"])
+    for name in given.keys() & {"max_bytes", "max_size", "max_value_bytes"}:
+        given[name] = _number_or_text(given[name])
     for name, value in given.items():
         try:
             given[name] = getattr(parse_settings(**{name: value}), name)

@@ -25,6 +25,8 @@ ENTRY_POINTS: Final = "llmcache.backends"
 SETTINGS: Final = ("compress", "max_value_bytes", "ttl")
 """Options of a URL that are not the store's, but of those who use it."""
 
+_BOUNDS: Final = ("max_bytes", "max_size")
+
 Factory: TypeAlias = "Callable[..., Store]"
 """Makes a store of a URL's address, and of those keyword options that it has parameters for."""
 
@@ -80,11 +82,11 @@ def check_backend(backend: Any) -> Any:
 
 
 def settings_of(backend: Any) -> dict[str, str]:
-    """Return what a URL says of how the store is used, as it is written."""
+    """Return what a URL says that others may say too, as it is written."""
     if not isinstance(backend, str) or "?" not in backend:
         return {}
     options = parse_url(backend).options
-    return {name: options[name] for name in SETTINGS if name in options}
+    return {name: options[name] for name in (*SETTINGS, *_BOUNDS) if name in options}
 
 
 def open_store(backend: str, given: Mapping[str, Any]) -> Store:
@@ -139,7 +141,7 @@ def _options_of(factory: Factory) -> set[str]:
 
 def _parsed(url: BackendURL, name: str) -> Any:
     written = url.options[name]
-    if name in ("max_size", "max_bytes"):
+    if name in _BOUNDS:
         value = int(written) if written.isascii() and written.isdigit() else None
         try:
             return parse_bound(name, value)
