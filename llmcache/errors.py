@@ -7,7 +7,8 @@
     ├── UncacheableFunction      (also a TypeError)
     ├── UncacheableArgument      (also a TypeError)
     ├── UncacheableValue         (also a TypeError)
-    └── MissingExtra             (also an ImportError)
+    ├── MissingExtra             (also an ImportError)
+    └── StoreUnusable            (also an OSError)
 
 None of them reaches the caller of a decorated function unless the function
 was decorated with ``strict=True``: what cannot be cached is called as if it
@@ -67,3 +68,7 @@ class UncacheableValue(LLMCacheError, TypeError):
 
 class MissingExtra(LLMCacheError, ImportError):
     """An optional package is needed and is not installed."""
+
+
+class StoreUnusable(LLMCacheError, OSError):
+    """What is stored was not written by this version of llmcache, so it is left alone."""
