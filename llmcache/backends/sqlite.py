@@ -16,7 +16,7 @@ from llmcache.backends.base import DEFAULT_TIMEOUT, Removal, Store, Usage
 from llmcache.backends.lone_thread import LoneThread
 from llmcache.backends.sqlite_entries import LOOK_UP, STEP, Dropped, Entries, Room, number
 from llmcache.backends.sqlite_file import Link, patiently
-from llmcache.backends.sqlite_links import Links, Unopened, taking
+from llmcache.backends.sqlite_links import Links, taking
 from llmcache.policy import Clock
 
 T = TypeVar("T")
@@ -87,7 +87,8 @@ class SQLiteStore(Store):
         self.prefix = prefix
         self.max_size = max_size
         self.max_bytes = max_bytes
-        self.timeout: float = timeout
+        self.timeout = timeout
+        self._timeout = timeout
         self._wall = (clock or Clock()).wall
         self._links = Links(self.path)
         self._thread = LoneThread(f"llmcache {self.path.name}")
@@ -138,7 +139,7 @@ class SQLiteStore(Store):
 
     def close(self) -> None:
         """Finish what is being written, and close all connections of this process."""
-        self._thread.stop(self.timeout)
+        self._thread.stop(self._timeout)
         self._links.close()
 
     async def aget(self, key: str, within: float = inf) -> bytes | None:
@@ -170,7 +171,7 @@ class SQLiteStore(Store):
         await self._elsewhere(lambda: self.clear(group), inf)
 
     def _deadline(self, within: float) -> float:
-        return monotonic() + min(within, self.timeout)
+        return monotonic() + min(within, self._timeout)
 
     async def _elsewhere(self, work: Callable[[], T], deadline: float) -> T:
         def in_time() -> T:
@@ -180,13 +181,14 @@ class SQLiteStore(Store):
 
         return await asyncio.wrap_future(self._thread.submit(in_time))
 
-    def _look_up(self, link: Link | Unopened, key: str) -> bytes | None:
+    def _look_up(self, link: Link, key: str) -> bytes | None:
         key = self.prefix + key
         row = number(key)
         with link.lock:
             found = link.look_up(LOOK_UP, (self._stale, row, key, self._wall())).fetchone()
         if found is None:
             return None
+        data: bytes
         data, stale = found
         if stale and len(self._noted) < _NOTES:
             self._noted[row] = None

