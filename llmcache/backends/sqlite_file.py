@@ -19,7 +19,7 @@ from urllib.parse import quote
 from llmcache.backends.sqlite_entries import APPLICATION_ID, MARKS, SCHEMA, VERSION, Entries, broken
 from llmcache.errors import StoreUnusable
 
-if sys.platform != "win32":
+if sys.platform != "win32":  # pragma: no branch
     import fcntl
 
 T = TypeVar("T")
@@ -247,11 +247,12 @@ def _make(path: Path, deadline: float) -> None:
         return
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with _alone(path.parent, deadline):
+        if path.exists():
+            return
         # A journal that outlived its database would be played into the new one.
-        if not path.exists():
-            for suffix in ("-wal", "-shm", "-journal"):
-                with suppress(OSError):
-                    Path(f"{path}{suffix}").unlink()
+        for suffix in ("-wal", "-shm", "-journal"):
+            with suppress(OSError):
+                Path(f"{path}{suffix}").unlink()
         with suppress(FileExistsError):
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
 

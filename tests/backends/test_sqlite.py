@@ -892,6 +892,8 @@ def test_a_file_that_somebody_else_has_replaced_is_not_set_aside(path: Path) -> 
     path.write_bytes(b"new")
     assert sqlite_file.set_aside(path, (1, 2), ValueError(), inf) is True
     assert path.read_bytes() == b"new"
+    path.unlink()
+    assert sqlite_file.set_aside(path, (1, 2), ValueError(), inf) is True
 
 
 def test_files_that_keep_breaking_are_an_error(
@@ -1216,7 +1218,12 @@ def test_making_the_file_waits_for_others_who_do(
     fcntl.flock(held, fcntl.LOCK_EX)
     with pytest.raises(TimeoutError, match="directory"):
         make().get("g:a", within=0.0)
-    monkeypatch.setattr(sqlite_file, "sleep", lambda _: fcntl.flock(held, fcntl.LOCK_UN))
+
+    def finish(_: float) -> None:
+        path.write_bytes(b"")
+        fcntl.flock(held, fcntl.LOCK_UN)
+
+    monkeypatch.setattr(sqlite_file, "sleep", finish)
     assert make().get("g:a") is None
     os.close(held)
 
@@ -1267,6 +1274,56 @@ def test_a_failed_beginning_leaves_nothing_half_made(
             make().get("g:a")
     assert rows(path, "SELECT name FROM sqlite_master") == []
     assert make().set("g:a", b"1", inf) is True
+
+
+def test_who_comes_second_to_a_new_file_takes_what_is_there(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pragma = sqlite_file._pragma
+    pending = [make()]
+
+    def pragma_after_another(connection: sqlite3.Connection, name: str) -> Any:
+        if name == "journal_mode = WAL" and pending:
+            monkeypatch.setattr(sqlite_links, "_opening", threading.Lock())
+            assert pending.pop().set("g:a", b"1", inf) is True
+        return pragma(connection, name)
+
+    monkeypatch.setattr(sqlite_file, "_pragma", pragma_after_another)
+    assert make().get("g:a") == b"1"
+
+
+def test_what_cannot_be_written_is_read(
+    open_store: Open, make: Make, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Simulated here, so that it runs for everybody; done for real in ``test_sqlite_faults``."""
+    make().set("g:a", b"data", inf)
+    make().set("g:b", b"data", 1)
+    for store in list(sqlite_links._known):
+        store.close()
+
+    def fail(*_: object) -> None:
+        error = sqlite3.OperationalError("simulated: unable to open database file")
+        error.sqlite_errorcode = sqlite3.SQLITE_CANTOPEN
+        raise error
+
+    store = open_store()
+    with monkeypatch.context() as patched:
+        patched.setattr(sqlite_file, "_shared", fail)
+        patched.setattr(sqlite_file, "_unshared", fail)
+        assert store.get("g:a") == b"data"
+        with pytest.raises(sqlite3.OperationalError, match="readonly"):
+            store.set("g:a", b"new")
+        with pytest.raises(sqlite3.OperationalError, match="readonly"):
+            store.delete("g:a")
+        assert store.size() == 2
+        link = store.store._links.mine.link
+        os.utime(path)
+        assert store.get("g:a") == b"data"
+        link.trusted_until = -inf
+        assert store.get("g:a") == b"data"
+        assert store.store._links.mine.link is not link
+    assert store.set("g:a", b"new") is True
+    assert store.get("g:a") == b"new"
 
 
 def test_two_that_begin_at_once_agree(make: Make) -> None:
