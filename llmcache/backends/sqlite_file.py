@@ -86,8 +86,8 @@ class Link:
     Args:
         path: of its file.
         connection: to it.
-        changing: others may write to the file without our knowing, so that the
-            file's size and time belong to its identity.
+        changing: the file is read without its journal and without locks, so
+            that whatever another process does to either ends the connection.
 
     Attributes:
         lock: held by whoever uses or closes the connection.
@@ -169,6 +169,8 @@ class Link:
         except OSError:
             return None
         if self.changing:
+            if _has_journal(self._path):
+                return None
             return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
         try:
             journal = os.stat(f"{self._path}-wal").st_ino  # noqa: PTH116
@@ -294,11 +296,11 @@ def _in_some_way(path: Path, deadline: float) -> Link:
 
 
 def _otherwise(path: Path, deadline: float) -> Link | None:
-    for way in (_unshared, _fixed):
-        try:
-            return way(path, deadline)
-        except sqlite3.OperationalError:
-            continue
+    # What only these find wrong is no reason to set the file aside: hence all errors of SQLite.
+    with suppress(sqlite3.DatabaseError):
+        return _unshared(path, deadline)
+    with suppress(sqlite3.DatabaseError):
+        return _fixed(path, deadline)
     return None
 
 
@@ -317,9 +319,20 @@ def _unshared(path: Path, deadline: float) -> Link:
         return _ready(path, connection, deadline, wal=False)
 
 
-def _fixed(path: Path, deadline: float) -> Link:
-    with _connected(path, "immutable=1") as connection:
+def _fixed(path: Path, deadline: float) -> Link | None:
+    """Read the file alone, unless a journal says something else."""
+    if _has_journal(path):
+        return None
+    with _connected(path, "mode=ro&immutable=1") as connection:
         return _ready(path, connection, deadline, changing=True)
+
+
+def _has_journal(path: Path) -> bool:
+    for suffix in ("-wal", "-journal"):
+        with suppress(FileNotFoundError):
+            if os.stat(f"{path}{suffix}").st_size:  # noqa: PTH116
+                return True
+    return False
 
 
 @contextmanager

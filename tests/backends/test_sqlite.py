@@ -1322,6 +1322,11 @@ def test_what_cannot_be_written_is_read(
         link.trusted_until = -inf
         assert store.get("g:a") == b"data"
         assert store.store._links.mine.link is not link
+        store.store._links.mine.link.trusted_until = -inf
+        Path(f"{path}-wal").write_bytes(b"something was deleted")
+        with pytest.raises(sqlite3.OperationalError, match="simulated"):
+            store.get("g:a")
+    Path(f"{path}-wal").unlink()
     assert store.set("g:a", b"new") is True
     assert store.get("g:a") == b"new"
 
