@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable
+from contextlib import suppress
 from hashlib import sha256
 from struct import Struct
 from typing import Final, NamedTuple
@@ -107,12 +108,13 @@ class Entries:
         connection: to a file with `SCHEMA` in it.
     """
 
-    __slots__ = ("_connection", "_execute", "look_up")
+    __slots__ = ("_connection", "_cursor", "_execute", "look_up")
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
         self._execute = connection.execute
-        self.look_up = connection.cursor().execute
+        self._cursor = connection.cursor()
+        self.look_up = self._cursor.execute
 
     def prove(self) -> None:
         """Fail unless the tables are there.
@@ -123,6 +125,13 @@ class Entries:
         self.look_up(LOOK_UP, (0, 0, "", 0)).fetchone()
         self._execute(f"{_EXPIRED[:-3]}0", (0,)).fetchone()
         self._totals()
+
+    def close(self) -> None:
+        """Close the connection."""
+        # After an error the cursor keeps its statement, and that would keep the file open.
+        with suppress(sqlite3.Error):
+            self._cursor.close()
+        self._connection.close()
 
     def put(self, key: str, family: str, data: bytes, expires: float) -> None:
         """Write the row of *key*, which must not be there."""

@@ -151,7 +151,7 @@ class Link:
         self.trusted_until = -inf
         if self.lock.acquire(timeout=_CLOSING):
             try:
-                self._connection.close()
+                self.entries.close()
             finally:
                 self.lock.release()
 
@@ -159,7 +159,7 @@ class Link:
         """Close the connection with its thread, unless another process opened it."""
         if self._pid == os.getpid():
             with suppress(sqlite3.Error):
-                self._connection.close()
+                self.entries.close()
         else:
             _inherited.append(self._connection)
 
@@ -185,7 +185,7 @@ _inherited: list[sqlite3.Connection] = []
 def open_link(path: Path, deadline: float) -> Link:
     """Return a new connection to the database at *path*, made if it is not there.
 
-    A file that is no database is set aside.
+    A file that is no database, twice, is set aside.
 
     Args:
         path: absolute.
@@ -197,14 +197,17 @@ def open_link(path: Path, deadline: float) -> Link:
         sqlite3.Error: the same, as SQLite says it.
         TimeoutError: it was locked for too long.
     """
-    for attempt in range(1, _ATTEMPTS + 1):
+    for attempt in range(_ATTEMPTS):
         _make(path, deadline)
         found = inode(path)
         try:
             return _in_some_way(path, deadline)
         except sqlite3.DatabaseError as error:
-            last = attempt == _ATTEMPTS
-            if not is_broken(error) or last or not set_aside(path, found, error, deadline):
+            # SQLite also calls a file malformed that could not be read just now.
+            if not is_broken(error) or (
+                attempt > 0
+                and (attempt == _ATTEMPTS - 1 or not set_aside(path, found, error, deadline))
+            ):
                 raise
     raise AssertionError  # pragma: no cover
 

@@ -27,8 +27,6 @@ from llmcache.backends.sqlite_file import (
 T = TypeVar("T")
 
 _REOPENED: Final = (
-    sqlite3.SQLITE_CORRUPT,
-    sqlite3.SQLITE_NOTADB,
     sqlite3.SQLITE_ERROR,
     sqlite3.SQLITE_IOERR,
     sqlite3.SQLITE_CANTOPEN,
@@ -61,7 +59,7 @@ class Links:
 
     - A connection closes with its thread, on `close`, and before a fork.
     - One that fails in a way that another may not is replaced once, and so are
-      those of the other threads. A broken file is set aside.
+      those of the other threads. A file that is broken twice is set aside.
     - A file that was replaced, moved or removed is noticed at the next write,
       and at a read within `TRUST` seconds.
 
@@ -83,16 +81,18 @@ class Links:
         """Return what *work* does with this thread's connection, or with a new one if it must be.
 
         Args:
-            work: is called once or twice.
+            work: is called up to three times.
             deadline: in seconds of `time.monotonic`.
         """
-        link = self._current(deadline)
-        try:
-            return work(link)
-        except sqlite3.Error as error:
-            if not isinstance(error, sqlite3.ProgrammingError) and kind(error) not in _REOPENED:
-                raise
-            self._replace(link, error, deadline)
+        for again in (False, True):
+            link = self._current(deadline)
+            try:
+                return work(link)
+            except sqlite3.Error as error:
+                broken = is_broken(error)
+                if not broken and (again or not _may_pass(error)):
+                    raise
+                self._replace(link, error if broken and again else None, deadline)
         return work(self._current(deadline))
 
     def renew(self) -> bool:
@@ -123,20 +123,24 @@ class Links:
         link.trusted_until = monotonic() + TRUST
         return link
 
-    def _replace(self, link: Link, error: sqlite3.Error, deadline: float) -> None:
+    def _replace(self, link: Link, broken: sqlite3.Error | None, deadline: float) -> None:
         with taking(_opening, deadline):
             if not link.alive:
                 return
             found: Identity = inode(self._path) if link.is_current() else None
             self.close()
-            if is_broken(error) and found is not None and not link.changing:
-                set_aside(self._path, found, error, deadline)
+            if broken and found and not link.changing:
+                set_aside(self._path, found, broken, deadline)
 
     def forget(self) -> None:
         """Begin anew, in a process that was forked."""
         self.mine = Mine()
         self.writing = threading.Lock()
         self._open: weakref.WeakSet[Link] = weakref.WeakSet()
+
+
+def _may_pass(error: sqlite3.Error) -> bool:
+    return isinstance(error, sqlite3.ProgrammingError) or kind(error) in _REOPENED
 
 
 @contextmanager

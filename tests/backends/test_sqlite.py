@@ -1019,6 +1019,39 @@ def test_an_error_that_another_connection_may_not_have_is_tried_once_more(make: 
     assert not link.alive
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_a_connection_that_failed_is_closed_like_any_other(make: Make, path: Path) -> None:
+    store = make()
+    store.set("g:a", b"data", inf)
+    rows(path, "PRAGMA wal_checkpoint(TRUNCATE)")
+    empty(path)
+    link = store._links.mine.link
+    with pytest.raises(sqlite3.DatabaseError):
+        store._look_up(link, "g:a")
+    store.close()
+    assert not any(path.name in str(file.resolve()) for file in Path("/proc/self/fd").iterdir())
+
+
+def test_what_is_broken_twice_is_set_aside(
+    make: Make, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = make()
+    store.set("g:a", b"data", inf)
+    tried: list[int] = []
+    usage = sqlite_entries.Entries.usage
+
+    def fail(entries: sqlite_entries.Entries, family: str) -> tuple[int, int]:
+        if len(tried) < 2:
+            tried.append(1)
+            raise sqlite_entries.broken("simulated")
+        return usage(entries, family)
+
+    monkeypatch.setattr(sqlite_entries.Entries, "usage", fail)
+    assert store.usage("g").entries == 0
+    assert len(tried) == 2
+    assert len(list(path.parent.glob("*.corrupt-*"))) == 1
+
+
 def test_an_error_that_stays_is_raised(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     store = make()
     store.set("g:a", b"data", inf)
@@ -1045,9 +1078,9 @@ def test_threads_that_see_the_same_harm_reopen_once(make: Make) -> None:
     store = make()
     store.set("g:a", b"data", inf)
     link = store._links.mine.link
-    store._links._replace(link, sqlite3.DatabaseError(), inf)
+    store._links._replace(link, None, inf)
     again = store._links._current(inf)
-    store._links._replace(link, sqlite3.DatabaseError(), inf)
+    store._links._replace(link, None, inf)
     assert again.alive
 
 
