@@ -2,7 +2,7 @@
 
 from llmcache._version import __version__
 from llmcache.backends.registry import register_backend
-from llmcache.cache_backend import CacheBackend, MemoryCacheBackend
+from llmcache.cache_backend import CacheBackend, MemoryCacheBackend, SQLiteCacheBackend
 from llmcache.codec.kinds import register_type
 from llmcache.decorator import llm_cached
 from llmcache.errors import (
@@ -10,6 +10,7 @@ from llmcache.errors import (
     LLMCacheError,
     MissingExtra,
     StoreUnavailable,
+    StoreUnusable,
     UncacheableArgument,
     UncacheableFunction,
     UncacheableValue,
@@ -33,8 +34,10 @@ __all__ = [
     "LLMCacheError",
     "MemoryCacheBackend",
     "MissingExtra",
+    "SQLiteCacheBackend",
     "Stats",
     "StoreUnavailable",
+    "StoreUnusable",
     "UncacheableArgument",
     "UncacheableFunction",
     "UncacheableValue",

@@ -9,6 +9,8 @@ import threading
 from collections.abc import Callable
 from typing import Final
 
+from llmcache.errors import LLMCacheError
+
 logger: Final = logging.getLogger("llmcache")
 
 MOST_FAILURES: Final = 3
@@ -79,11 +81,10 @@ class Breaker:
             self.is_open = True
             self._pause = FIRST_PAUSE
             self._next_probe = self._monotonic() + self._pause
-        logger.warning(
-            "%s failed (%s): calls go through until it is back",
-            self._what,
-            type(error).__qualname__,
-        )
+        # The text of a foreign error may repeat a key, an entry or a password.
+        ours = isinstance(error, LLMCacheError)
+        why = f"{type(error).__qualname__}: {error}" if ours else type(error).__qualname__
+        logger.warning("%s failed (%s): calls go through until it is back", self._what, why)
 
     def _start_probe(self) -> None:
         with self._changing():

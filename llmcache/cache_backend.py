@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from base64 import b64decode, b64encode
 from functools import cached_property
 from math import inf
+from os import PathLike
 from typing import Any, Final
 
 import orjson
@@ -122,17 +123,17 @@ class StoreBackend(CacheBackend):
     Args:
         store: where the values are kept.
         default_ttl: how long, unless `set` says otherwise.
+        name: what `get_stats` calls it.
         max_value_bytes: values that take more are not kept.
         clock: where the time comes from.
     """
-
-    name = "store"
 
     def __init__(
         self,
         store: Store,
         default_ttl: TTL = DEFAULT_TTL,
         *,
+        name: str = "store",
         max_value_bytes: int = DEFAULT_MAX_VALUE_BYTES,
         clock: Clock | None = None,
     ) -> None:
@@ -140,6 +141,7 @@ class StoreBackend(CacheBackend):
         most = parse_bound("max_value_bytes", max_value_bytes)
         policy = Policy(ttl=parse_ttl(default_ttl), max_value_bytes=most, clock=clock)
         self._store = store
+        self._name = name
         self._policy = policy
         self._entries = EntryFormat(policy=policy, frame=Frame(max_plain=most), metadata=_METADATA)
         self._visit = visits(store, clock.monotonic)
@@ -182,7 +184,7 @@ class StoreBackend(CacheBackend):
             size = None
         numbers = self._counters.snapshot()
         return {
-            "backend": self.name,
+            "backend": self._name,
             "size": size,
             "hits": numbers.hits,
             "misses": numbers.misses,
@@ -291,8 +293,6 @@ class MemoryCacheBackend(StoreBackend):
         {'text': 'hello'}
     """
 
-    name = "memory"
-
     def __init__(
         self,
         max_size: int = DEFAULT_MAX_SIZE,
@@ -307,9 +307,64 @@ class MemoryCacheBackend(StoreBackend):
         super().__init__(
             MemoryStore(max_size=self._max_size, max_bytes=most, clock=clock),
             default_ttl,
+            name="memory",
             max_value_bytes=max_value_bytes,
             clock=clock,
         )
+
+    def get_stats(self) -> dict[str, Any]:
+        """Return ``backend``, ``size``, ``max_size``, ``hits``, ``misses`` and ``hit_rate``."""
+        return {**super().get_stats(), "max_size": self._max_size}
+
+
+class SQLiteCacheBackend(StoreBackend):
+    """Values in a SQLite file, which outlive the process and are shared with others.
+
+    Args:
+        path: the file; it and its directory are made when they are needed.
+        max_size: the most entries of the file.
+        max_bytes: the most bytes of all entries.
+        default_ttl: how long a value is kept, unless `set` says otherwise.
+        prefix: tells those apart who share the file.
+        timeout: seconds that the file may add to a call.
+        max_value_bytes: values that take more are not kept.
+        clock: where the time comes from.
+
+    Example:
+        >>> import tempfile
+        >>> from llmcache import SQLiteCacheBackend
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with SQLiteCacheBackend(f"{folder}/answers.db") as cache:
+        ...         cache.set("greeting", "hello"), cache.get("greeting")
+        (True, 'hello')
+    """
+
+    def __init__(
+        self,
+        path: str | PathLike[str],
+        max_size: int | None = None,
+        max_bytes: int | None = None,
+        default_ttl: TTL = DEFAULT_TTL,
+        *,
+        prefix: str = "",
+        timeout: float = DEFAULT_TIMEOUT,
+        max_value_bytes: int = DEFAULT_MAX_VALUE_BYTES,
+        clock: Clock | None = None,
+    ) -> None:
+        from llmcache.backends.sqlite import SQLiteStore  # noqa: PLC0415
+
+        store = SQLiteStore(
+            path,
+            prefix=prefix,
+            max_size=parse_bound("max_size", max_size, optional=True),
+            max_bytes=parse_bound("max_bytes", max_bytes, optional=True),
+            timeout=timeout,
+            clock=clock,
+        )
+        super().__init__(
+            store, default_ttl, name="sqlite", max_value_bytes=max_value_bytes, clock=clock
+        )
+        self._max_size = store.max_size
 
     def get_stats(self) -> dict[str, Any]:
         """Return ``backend``, ``size``, ``max_size``, ``hits``, ``misses`` and ``hit_rate``."""

@@ -9,6 +9,7 @@
     ├── UncacheableValue         (also a TypeError)
     ├── InvalidKey               (also a TypeError)
     ├── StoreUnavailable         (also a ConnectionError)
+    ├── StoreUnusable            (also an OSError)
     └── MissingExtra             (also an ImportError)
 
 None of them reaches the caller of a decorated function unless the function
@@ -77,3 +78,7 @@ class StoreUnavailable(LLMCacheError, ConnectionError):
 
 class MissingExtra(LLMCacheError, ImportError):
     """An optional package is needed and is not installed."""
+
+
+class StoreUnusable(LLMCacheError, OSError):
+    """What is stored was not written by this version of llmcache, so it is left alone."""

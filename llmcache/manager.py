@@ -7,6 +7,7 @@ from typing import Any
 
 from llmcache import process
 from llmcache.backends.registry import PRIVATE
+from llmcache.backends.urls import parse_url
 from llmcache.cache_backend import CacheBackend, MemoryCacheBackend, StoreBackend
 from llmcache.closing import Closing
 from llmcache.errors import ConfigurationError, MissingExtra
@@ -142,7 +143,9 @@ def _backend_of(config: CacheConfig) -> CacheBackend:
     settings = config.settings()
     if settings.backend == PRIVATE:
         return MemoryCacheBackend(config.max_size, config.ttl)
-    return StoreBackend(process.current.store(settings.over(BUILT_IN), None), config.ttl)
+    store = process.current.store(settings.over(BUILT_IN), None)
+    name = parse_url(config.backend).scheme if isinstance(config.backend, str) else "store"
+    return StoreBackend(store, config.ttl, name=name)
 
 
 class NoBackend(CacheBackend):

@@ -11,6 +11,7 @@ from stand_ins import FakeClock
 
 from llmcache import breaker as module
 from llmcache.breaker import FIRST_PAUSE, LONGEST_PAUSE, Breaker
+from llmcache.errors import StoreUnusable
 
 
 class Probed:
@@ -106,6 +107,11 @@ def test_each_change_is_logged_once(
     probe.run()
     assert caplog.messages[1:] == ["reading from X is back"]
     assert "hunter2" not in caplog.text
+
+
+def test_an_error_of_ours_says_why(breaker: Breaker, caplog: pytest.LogCaptureFixture) -> None:
+    breaker.failed(StoreUnusable("a.db is of version 9"), 1.0)
+    assert "(StoreUnusable: a.db is of version 9)" in caplog.text
 
 
 def test_a_probe_that_works_closes_it(breaker: Breaker, probe: Probed, clock: FakeClock) -> None:

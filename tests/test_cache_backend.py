@@ -7,6 +7,7 @@ import json
 import math
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ from llmcache import (
     CacheBackend,
     ConfigurationError,
     MemoryCacheBackend,
+    SQLiteCacheBackend,
     generate_cache_key,
     llm_cached,
 )
@@ -394,3 +396,28 @@ def test_generated_keys_are_keys() -> None:
     key = generate_cache_key({"model": "m", "messages": []})
     backend.set(key, "answer")
     assert backend.get(generate_cache_key({"messages": [], "model": "m"})) == "answer"
+
+
+@worlds
+def test_values_in_a_file_outlive_their_backend(world: World, tmp_path: Path) -> None:
+    path = tmp_path / "kept" / "answers.db"
+    with SQLiteCacheBackend(path, 100, 10**6, 60, timeout=30.0) as first:
+        assert Hand(first, world).set("k", Answer(text="hi")) is True
+        assert first.get_stats() == {
+            "backend": "sqlite",
+            "size": 1,
+            "max_size": 100,
+            "hits": 0,
+            "misses": 0,
+            "hit_rate": 0.0,
+        }
+    with SQLiteCacheBackend(path, timeout=30.0) as second:
+        assert Hand(second, world).get("k") == Answer(text="hi")
+        ask = world.cached(lambda text: text, backend=second, name="ask")
+        assert [world.run(ask("hi")) for _ in range(2)] == ["hi", "hi"]
+        assert ask.cache.stats().hits == 1
+
+
+def test_making_a_backend_of_a_file_makes_no_file(tmp_path: Path) -> None:
+    SQLiteCacheBackend(tmp_path / "answers.db")
+    assert list(tmp_path.iterdir()) == []

@@ -145,7 +145,7 @@ def test_a_store_that_is_named_is_shared_with_decorated_functions(process: Proce
     assert isinstance(store, MemoryStore)
     assert len(store._entries) == 2
     assert manager.get("k") == "v"
-    assert manager.get_stats()["backend"] == "store"
+    assert manager.get_stats()["backend"] == "memory"
 
 
 def test_a_manager_closes_its_backend() -> None:

@@ -9,7 +9,7 @@ from typing import Final
 from llmcache.errors import ConfigurationError
 
 _URL: Final = re.compile(
-    r"(?P<scheme>[a-z][a-z0-9+.-]*):(?://(?P<address>[^?]*)(?:\?(?P<query>.*))?)?",
+    r"(?P<scheme>[a-z][a-z0-9+.-]*):(?://(?P<address>[^?]*)(?:\?(?P<query>.*))?|.*)",
     re.ASCII | re.DOTALL,
 )
 _WORD: Final = re.compile(r"[a-z][a-z0-9+.-]*", re.ASCII)
