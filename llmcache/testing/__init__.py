@@ -5,7 +5,9 @@ It needs pytest, and hypothesis for `assert_stores_agree`: ``pip install "llmcac
 
 import pytest
 
-pytest.register_assert_rewrite("llmcache.testing.suite", "llmcache.testing.machine")
+pytest.register_assert_rewrite(
+    "llmcache.testing.machine", "llmcache.testing.suite", "llmcache.testing.together"
+)
 
 from llmcache.testing.agreement import assert_stores_agree  # noqa: E402
 from llmcache.testing.clock import FakeClock  # noqa: E402

@@ -1,0 +1,49 @@
+"""Every store of llmcache keeps one contract, and they all agree."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import pytest
+
+from llmcache import Clock
+from llmcache.backends.base import Store
+from llmcache.backends.memory import MemoryStore
+from llmcache.backends.sqlite import SQLiteStore
+from llmcache.testing import StoreSuite, assert_stores_agree
+
+PATIENCE = 60.0
+"""Seconds that a file may take on a busy machine."""
+
+
+class TestSQLiteStore(StoreSuite):
+    persistent = True
+
+    @pytest.fixture(autouse=True)
+    def _place(self, tmp_path: Path) -> None:
+        self.paths = (tmp_path / f"{number}.db" for number in itertools.count())
+
+    def make_store(self, clock: Clock) -> Store:
+        return SQLiteStore(next(self.paths), timeout=PATIENCE, clock=clock)
+
+
+class TestSharedSQLiteStore(TestSQLiteStore):
+    """A file that others use too, under another prefix."""
+
+    test_it_agrees_with_a_dict = None
+
+    def make_store(self, clock: Clock) -> Store:
+        path = next(self.paths)
+        with_prefix = SQLiteStore(path, prefix="theirs:", timeout=PATIENCE, clock=clock)
+        with_prefix.set("g:a", b"theirs", 1e9)
+        with_prefix.close()
+        return SQLiteStore(path, prefix="ours:", timeout=PATIENCE, clock=clock)
+
+
+def test_all_stores_agree(tmp_path: Path) -> None:
+    paths = (tmp_path / f"{number}.db" for number in itertools.count())
+    assert_stores_agree(
+        lambda clock: MemoryStore(clock=clock),
+        lambda clock: SQLiteStore(next(paths), timeout=PATIENCE, clock=clock),
+    )
