@@ -22,6 +22,8 @@ from llmcache.errors import InvalidKey, UncacheableValue
 from llmcache.failures import Complaints
 from llmcache.guard import visits
 from llmcache.policy import (
+    DEFAULT_FILE_BYTES,
+    DEFAULT_FILE_SIZE,
     DEFAULT_MAX_SIZE,
     DEFAULT_MAX_VALUE_BYTES,
     DEFAULT_TTL,
@@ -322,8 +324,8 @@ class SQLiteCacheBackend(StoreBackend):
 
     Args:
         path: the file; it and its directory are made when they are needed.
-        max_size: the most entries of the file.
-        max_bytes: the most bytes of all entries.
+        max_size: the most entries of the file, ``None`` for no such bound.
+        max_bytes: the most bytes of all entries, ``None`` for no such bound.
         default_ttl: how long a value is kept, unless `set` says otherwise.
         prefix: tells those apart who share the file.
         timeout: seconds that the file may add to a call.
@@ -342,8 +344,8 @@ class SQLiteCacheBackend(StoreBackend):
     def __init__(
         self,
         path: str | PathLike[str],
-        max_size: int | None = None,
-        max_bytes: int | None = None,
+        max_size: int | None = DEFAULT_FILE_SIZE,
+        max_bytes: int | None = DEFAULT_FILE_BYTES,
         default_ttl: TTL = DEFAULT_TTL,
         *,
         prefix: str = "",

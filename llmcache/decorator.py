@@ -167,9 +167,10 @@ def llm_cached(
             ``0`` stores nothing. One hour unless said otherwise.
         backend: where answers are kept: ``"memory"`` for a store of this
             function's own, ``"memory://"`` for one that all share who say so,
-            a `CacheBackend`, or a store.
-        max_size: the most entries of a memory store, 1000 unless said otherwise.
-        max_bytes: the most bytes of a memory store, ``None`` for no bound.
+            ``"sqlite:///path"`` for a file, a `CacheBackend`, or a store.
+        max_size: the most entries of the store; in memory 1000 unless said
+            otherwise.
+        max_bytes: the most bytes of the store, ``None`` for no bound.
         max_value_bytes: results that take more bytes are returned uncached;
             8 MiB unless said otherwise.
         ignore: parameters that make no difference to the answer.

@@ -37,6 +37,8 @@ TTL: TypeAlias = "float | str | timedelta | Forever | None"
 
 DEFAULT_TTL: Final = 3600.0
 DEFAULT_MAX_SIZE: Final = 1000
+DEFAULT_FILE_SIZE: Final = 100_000
+DEFAULT_FILE_BYTES: Final = 1 << 30
 MAX_CLOCK_SKEW: Final = 60.0
 DEFAULT_MAX_VALUE_BYTES: Final = 8 * 1024 * 1024
 

@@ -276,8 +276,8 @@ def configure(
         enabled: ``False`` switches the cache off, at no cost per call.
         ttl: seconds, a `timedelta`, a text such as ``"15m"``, or ``None``.
         backend: ``"memory"``, a URL or a store.
-        max_size: the most entries of a memory store.
-        max_bytes: the most bytes of a memory store, ``None`` for no bound.
+        max_size: the most entries of a store.
+        max_bytes: the most bytes of a store, ``None`` for no bound.
         max_value_bytes: larger results are returned uncached.
         strict: raise what is otherwise logged and called through.
         compress: ``"zstd"``, ``"zlib"`` or ``"auto"`` for results of 16 KiB

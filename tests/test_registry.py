@@ -10,7 +10,14 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from stand_ins import FakeClock
 
-from llmcache import Clock, ConfigurationError, configure, llm_cached, register_backend
+from llmcache import (
+    Clock,
+    ConfigurationError,
+    SQLiteCacheBackend,
+    configure,
+    llm_cached,
+    register_backend,
+)
 from llmcache.backends.base import Store
 from llmcache.backends.memory import MemoryStore
 from llmcache.backends.registry import cache_directory, check_backend, open_store
@@ -187,6 +194,15 @@ def test_what_is_given_goes_before_the_url() -> None:
 )
 def test_a_file_is_relative_or_absolute(url: str, path: str) -> None:
     assert open_store(url, {"clock": Clock()}).path == Path(path).absolute()  # type: ignore[attr-defined]
+
+
+def test_a_file_is_bounded_unless_it_is_said_not_to_be() -> None:
+    store: Any = open_store("sqlite:///a.db", {"clock": Clock()})
+    assert (store.max_size, store.max_bytes) == (100_000, 1 << 30)
+    store = open_store("sqlite:///a.db?max_size=5", {"clock": Clock(), "max_bytes": None})
+    assert (store.max_size, store.max_bytes) == (5, None)
+    same = SQLiteCacheBackend("a.db").store
+    assert (same.max_size, same.max_bytes) == (100_000, 1 << 30)  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("name", ["sqlite", "sqlite://", "sqlite://?max_size=5"])

@@ -15,7 +15,13 @@ from llmcache.backends.base import DEFAULT_TIMEOUT, Store
 from llmcache.backends.memory import MemoryStore
 from llmcache.backends.urls import BackendURL, parse_url
 from llmcache.errors import ConfigurationError, LLMCacheError
-from llmcache.policy import DEFAULT_MAX_SIZE, Clock, parse_bound
+from llmcache.policy import (
+    DEFAULT_FILE_BYTES,
+    DEFAULT_FILE_SIZE,
+    DEFAULT_MAX_SIZE,
+    Clock,
+    parse_bound,
+)
 
 PRIVATE: Final = "memory"
 """Names a store of a function's own."""
@@ -182,8 +188,8 @@ def _sqlite(
     address: str,
     *,
     prefix: str = "",
-    max_size: int | None = None,
-    max_bytes: int | None = None,
+    max_size: int | None = DEFAULT_FILE_SIZE,
+    max_bytes: int | None = DEFAULT_FILE_BYTES,
     timeout: float = DEFAULT_TIMEOUT,
     clock: Clock,
 ) -> Store:
