@@ -86,7 +86,7 @@ class Engine:
             call = partial(function, *args, **kwargs)
             return drive(self._pass(_SYNC, runtime, "bypassed", asked, call))
         answer: Any = _NOTHING
-        visit = runtime.visit()
+        visit = runtime.standing or runtime.visit()
         direct = runtime.direct
         try:
             path = runtime.prefix + digest.hex()
@@ -126,7 +126,7 @@ class Engine:
             call = partial(function, *args, **kwargs)
             return await self._pass(_ASYNC, runtime, "bypassed", asked, call)
         answer: Any = _NOTHING
-        visit = runtime.visit()
+        visit = runtime.standing or runtime.visit()
         direct = runtime.direct
         try:
             path = runtime.prefix + digest.hex()
@@ -267,7 +267,11 @@ class Engine:
         started = runtime.policy.clock.monotonic()
         later = False
         try:
-            value = await self._run(port, call)
+            try:
+                value = await port.invoke(call)
+            except Exception:
+                self.counters.count("failed")
+                raise
             later = self.kind == "plain" and isinstance(value, Coroutine)
             if not later:
                 await self._keep(port, runtime, visit, digest, value, started, 0)
@@ -287,18 +291,15 @@ class Engine:
         """Await what a plain function returned, and keep the value: a coroutine is no answer."""
         started = runtime.policy.clock.monotonic()
         try:
-            value = await self._run(_ASYNC, lambda: result)
+            try:
+                value = await result
+            except Exception:
+                self.counters.count("failed")
+                raise
             await self._keep(_ASYNC, runtime, visit, digest, value, started, AWAITED)
         finally:
             self._tell(runtime, "miss", asked, digest)
         return value
-
-    async def _run(self, port: Port, call: Callable[[], Any]) -> Any:
-        try:
-            return await port.invoke(call)
-        except Exception:
-            self.counters.count("failed")
-            raise
 
     def _tell(
         self,

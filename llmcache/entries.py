@@ -79,9 +79,10 @@ class EntryFormat:
         """
         try:
             entry, payload = self.frame.unseal(data, digest)
-            if judge(entry.created, entry.expires, self.policy.clock.wall(), ttl) != "fresh":
+            created, expires, _, _, _, codec, _ = entry
+            if judge(created, expires, self.policy.clock.wall(), ttl) != "fresh":
                 return None
-            return entry, decode(entry.codec, payload)
+            return entry, decode(codec, payload)
         except (ClassGone, UnreadableEntry, RecursionError):
             return None
         except CorruptEntry:

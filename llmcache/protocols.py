@@ -33,6 +33,14 @@ class CachedFunction(Protocol[P, R_co, C_co]):
     methods got from the class, for methods, and for static methods.
     """
 
+    __name__: str
+    __qualname__: str
+
+    @property
+    def __wrapped__(self) -> Callable[P, R_co]:
+        """The function as it was before it was decorated."""
+        ...
+
     @property
     def cache(self) -> C_co:
         """What the cache of this function can do."""

@@ -84,6 +84,7 @@ class Runtime:
         policy: theirs.
         store: where they are kept.
         direct: the store, if it never waits.
+        standing: the one use of such a store by all calls.
         visit: makes the use of the store by one call.
         group: the function's part of the store.
         prefix: stands before each key.
@@ -98,6 +99,7 @@ class Runtime:
     policy: Policy
     store: Store
     direct: Store | None
+    standing: Visit | None
     visit: Callable[[], Visit]
     group: str
     prefix: str
@@ -217,6 +219,7 @@ class Resolver:
             compress=options.compress,
             keyring=options.encrypt,
         )
+        visit, never_waits = visits(store, options.clock.monotonic), store.timeout is None
         return Runtime(
             basis=basis,
             enabled=options.enabled,
@@ -224,8 +227,9 @@ class Resolver:
             entries=EntryFormat(policy=policy, frame=frame, metadata=self._metadata),
             policy=policy,
             store=store,
-            direct=store if store.timeout is None else None,
-            visit=visits(store, options.clock.monotonic),
+            direct=store if never_waits else None,
+            standing=visit() if never_waits else None,
+            visit=visit,
             group=group,
             prefix=f"{group}:",
             free=refusal or Keyer(identity, self._free, key=key, secret=secret),

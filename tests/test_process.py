@@ -451,3 +451,20 @@ def test_the_process_is_reached_by_the_package(process: Process) -> None:
     assert llmcache.stats() == process.stats()
     llmcache.reset_stats()
     assert process.stats().calls == 0
+
+
+def test_two_definitions_at_one_place_that_both_live_do_not_answer_for_each_other(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A registry may hold the first definition when a second one takes its place."""
+    namespace: dict[str, Any] = {"__name__": "handlers", "cached": llm_cached(name="event")}
+    exec("@cached\ndef handle(a): return f'one:{a}'", namespace)
+    first = namespace["handle"]
+    assert first("x") == "one:x"
+    namespace["cached"] = llm_cached(name="event", ignore=("b",))
+    exec("@cached\ndef handle(a, b=0): return f'two:{a},{b}'", namespace)
+    second = namespace["handle"]
+    assert [second("y", 5), first("y"), second("y", 6)] == ["two:y,5", "one:y", "two:y,5"]
+    assert first("y") == "one:y"
+    assert first.cache.stats().uncacheable == 2
+    assert "another function's" in caplog.text

@@ -89,6 +89,8 @@ assert_type(Bot.of_static.cache, FunctionCache)
 assert_type(bare.cache.stats(), Stats)
 assert_type(bare.cache.contains("hi"), bool)
 assert_type(bare.cache_info().hits, int)
+assert_type(bare.__name__, str)
+assert_type(called.__wrapped__("hi"), list[str])
 
 bare(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 bot.ask()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
