@@ -15,7 +15,7 @@ from typing import Final, TypeVar
 from llmcache.backends.base import DEFAULT_TIMEOUT, Removal, Store, Usage
 from llmcache.backends.lone_thread import LoneThread
 from llmcache.backends.sqlite_entries import LOOK_UP, STEP, Dropped, Entries, Room, number
-from llmcache.backends.sqlite_file import Link, patiently
+from llmcache.backends.sqlite_link import Link, patiently
 from llmcache.backends.sqlite_links import Links, taking
 from llmcache.policy import Clock
 

@@ -6,35 +6,33 @@ import logging
 import os
 import sqlite3
 import sys
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from math import inf
 from pathlib import Path
 from time import monotonic, sleep
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Any, Final
 from urllib.parse import quote
 
 from llmcache.backends.sqlite_entries import APPLICATION_ID, MARKS, SCHEMA, VERSION, Entries, broken
+from llmcache.backends.sqlite_link import (
+    Identity,
+    Link,
+    has_journal,
+    inode,
+    is_broken,
+    kind,
+    patiently,
+)
 from llmcache.errors import StoreUnusable
 
 if sys.platform != "win32":  # pragma: no branch
     import fcntl
 
-T = TypeVar("T")
-Identity: TypeAlias = "tuple[object, ...] | None"
-
 logger: Final = logging.getLogger("llmcache")
-
-TRUST: Final = 1.0
-"""Seconds that a connection is read from before somebody looks whether its file is still there."""
 
 _PAUSE: Final = 0.001
 _ATTEMPTS: Final = 3
-_CLOSING: Final = 0.5
-_BUSY: Final = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_PROTOCOL)
-_BROKEN: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _UNSHARED: Final = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY)
 
 _PRAGMAS: Final = """
@@ -45,141 +43,6 @@ PRAGMA secure_delete = FAST;
 PRAGMA trusted_schema = OFF;
 PRAGMA cell_size_check = ON;
 """
-
-
-def kind(error: BaseException) -> int | None:
-    """Return SQLite's primary code of *error*, ``None`` for one that is not from SQLite."""
-    code: int | None = getattr(error, "sqlite_errorcode", None)
-    return code if code is None else code & 0xFF
-
-
-def is_broken(error: BaseException) -> bool:
-    """Say whether *error* means that the file does not hold what it should."""
-    return kind(error) in _BROKEN
-
-
-def patiently(work: Callable[[], T], deadline: float) -> T:
-    """Return what *work* returns, once the database is not locked.
-
-    Args:
-        work: fails with SQLite's "busy" while it is; is called once at least.
-        deadline: in seconds of `time.monotonic`.
-
-    Raises:
-        TimeoutError: it was still locked.
-    """
-    while True:
-        try:
-            return work()
-        except sqlite3.OperationalError as error:
-            if kind(error) not in _BUSY:
-                raise
-            left = deadline - monotonic()
-            if left <= 0:
-                raise TimeoutError(str(error)) from error
-        sleep(min(left, _PAUSE))
-
-
-class Link:
-    """A connection, and what must be known to use it.
-
-    Args:
-        path: of its file.
-        connection: to it.
-        changing: the file is read without its journal and without locks, so
-            that whatever another process does to either ends the connection.
-
-    Attributes:
-        lock: held by whoever uses or closes the connection.
-        entries: what it is used for.
-        look_up: executes `LOOK_UP`.
-        alive: it was not closed.
-        trusted_until: in seconds of `time.monotonic`.
-    """
-
-    __slots__ = (
-        "__weakref__",
-        "_connection",
-        "_identity",
-        "_path",
-        "_pid",
-        "alive",
-        "changing",
-        "entries",
-        "lock",
-        "look_up",
-        "trusted_until",
-    )
-
-    def __init__(self, path: Path, connection: sqlite3.Connection, *, changing: bool) -> None:
-        self._path = path
-        self._connection = connection
-        self.changing = changing
-        self._pid = os.getpid()
-        self._identity = self._look()
-        self.lock = threading.Lock()
-        self.entries = Entries(connection)
-        self.look_up = self.entries.look_up
-        self.alive = True
-        self.trusted_until = -inf
-
-    def is_current(self) -> bool:
-        """Say whether the file is still there, and the same one."""
-        return self._identity is not None and self._look() == self._identity
-
-    def transact(self, work: Callable[[], T]) -> T:
-        """Return what *work* returns, done as a whole or not at all.
-
-        Raises:
-            sqlite3.Error: among others, that the database is locked.
-        """
-        with self.lock:
-            # In WAL mode this keeps writers out; elsewhere it leaves no lock to wait for.
-            self._connection.execute("BEGIN EXCLUSIVE")
-            try:
-                result = work()
-                self._connection.execute("COMMIT")
-            except BaseException:
-                with suppress(sqlite3.Error):
-                    self._connection.execute("ROLLBACK")
-                raise
-            return result
-
-    def close(self) -> None:
-        """Close the connection, unless somebody does not stop using it."""
-        self.alive = False
-        self.trusted_until = -inf
-        if self.lock.acquire(timeout=_CLOSING):
-            try:
-                self.entries.close()
-            finally:
-                self.lock.release()
-
-    def __del__(self) -> None:
-        """Close the connection with its thread, unless another process opened it."""
-        if self._pid == os.getpid():
-            with suppress(sqlite3.Error):
-                self.entries.close()
-        else:
-            _inherited.append(self._connection)
-
-    def _look(self) -> Identity:
-        try:
-            found = self._path.stat()
-        except OSError:
-            return None
-        if self.changing:
-            if _has_journal(self._path):
-                return None
-            return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
-        try:
-            journal = os.stat(f"{self._path}-wal").st_ino  # noqa: PTH116
-        except OSError:
-            journal = None
-        return found.st_dev, found.st_ino, journal
-
-
-_inherited: list[sqlite3.Connection] = []
 
 
 def open_link(path: Path, deadline: float) -> Link:
@@ -235,15 +98,6 @@ def set_aside(path: Path, found: Identity, why: BaseException, deadline: float) 
                 Path(f"{path}{suffix}").rename(path.with_name(name + suffix))
     logger.warning("%s is broken (%s): set aside as %s", path.name, type(why).__name__, name)
     return True
-
-
-def inode(path: Path) -> Identity:
-    """Return what tells the file at *path* from another one there, ``None`` if there is none."""
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
 
 
 def _make(path: Path, deadline: float) -> None:
@@ -324,18 +178,10 @@ def _unshared(path: Path, deadline: float) -> Link:
 
 def _fixed(path: Path, deadline: float) -> Link | None:
     """Read the file alone, unless a journal says something else."""
-    if _has_journal(path):
+    if has_journal(path):
         return None
     with _connected(path, "mode=ro&immutable=1") as connection:
         return _ready(path, connection, deadline, changing=True)
-
-
-def _has_journal(path: Path) -> bool:
-    for suffix in ("-wal", "-journal"):
-        with suppress(FileNotFoundError):
-            if os.stat(f"{path}{suffix}").st_size:  # noqa: PTH116
-                return True
-    return False
 
 
 @contextmanager

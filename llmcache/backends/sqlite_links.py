@@ -13,18 +13,13 @@ from pathlib import Path
 from time import monotonic
 from typing import Final, TypeVar, cast
 
-from llmcache.backends.sqlite_file import (
-    TRUST,
-    Identity,
-    Link,
-    inode,
-    is_broken,
-    kind,
-    open_link,
-    set_aside,
-)
+from llmcache.backends.sqlite_file import open_link, set_aside
+from llmcache.backends.sqlite_link import Identity, Link, inode, is_broken, kind
 
 T = TypeVar("T")
+
+TRUST: Final = 1.0
+"""Seconds that a connection is read from before somebody looks whether its file is still there."""
 
 _REOPENED: Final = (
     sqlite3.SQLITE_ERROR,

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from stand_ins import FakeClock, in_threads
 
-from llmcache.backends import sqlite_entries, sqlite_file, sqlite_links
+from llmcache.backends import sqlite_entries, sqlite_file, sqlite_link, sqlite_links
 from llmcache.backends.lone_thread import LoneThread
 from llmcache.backends.sqlite import DEFAULT_BYTES, DEFAULT_ENTRIES, SQLiteStore
 from llmcache.errors import LLMCacheError, StoreUnusable
@@ -683,7 +683,7 @@ def test_a_connection_that_was_in_use_at_a_fork_is_left_to_its_process(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     inherited: list[sqlite3.Connection] = []
-    monkeypatch.setattr(sqlite_file, "_inherited", inherited)
+    monkeypatch.setattr(sqlite_link, "_inherited", inherited)
     store = make()
     store.set("g:a", b"data", inf)
     link = store._links.mine.link
@@ -697,7 +697,7 @@ def test_a_connection_that_was_in_use_at_a_fork_is_left_to_its_process(
 def test_a_connection_that_somebody_keeps_using_is_left_to_him(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite_file, "_CLOSING", 0.0)
+    monkeypatch.setattr(sqlite_link, "_CLOSING", 0.0)
     store = make()
     store.set("g:a", b"data", inf)
     link = store._links.mine.link
@@ -1166,7 +1166,7 @@ def test_a_writer_waits_for_as_long_as_it_may(
         if len(pauses) == 3:
             unlock()
 
-    monkeypatch.setattr(sqlite_file, "sleep", pause)
+    monkeypatch.setattr(sqlite_link, "sleep", pause)
     assert store.set("g:a", b"new") is True
     assert len(pauses) >= 3
     assert store.get("g:a") == b"new"
@@ -1186,7 +1186,7 @@ def test_a_reader_that_is_locked_out_waits_on_another_thread(
         if len(waited) == 3:
             unlock()
 
-    monkeypatch.setattr(sqlite_file, "sleep", pause)
+    monkeypatch.setattr(sqlite_link, "sleep", pause)
     assert first.get("g:a") == b"data"
     assert len(waited) >= 3
     if first.loop is not None:

@@ -310,10 +310,14 @@ def test_a_child_s_lock_is_its_own_when_its_parent_has_gone_on(tmp_path: Path) -
         "store.set('g:other', b'3', 60)\n"
         "store.close()\n"
     )
-    assert run(sys.executable, "-c", other).returncode == 0
-    assert Path(f"{path}-wal").exists()
-    os.write(write, b"1")
-    assert os.waitpid(child, 0)[1] == 0
+    try:
+        assert run(sys.executable, "-c", other).returncode == 0
+        kept = Path(f"{path}-wal").exists()
+    finally:
+        os.write(write, b"1")
+        _, status = os.waitpid(child, 0)
+    assert status == 0
+    assert kept
     assert store.get("g:child again") == b"2"
     assert store.get("g:other") == b"3"
     store.close()
