@@ -17,12 +17,9 @@ from llmcache.backends.lone_thread import LoneThread
 from llmcache.backends.sqlite_entries import LOOK_UP, STEP, Dropped, Entries, Room, number
 from llmcache.backends.sqlite_link import Link, patiently
 from llmcache.backends.sqlite_links import Links, taking
-from llmcache.policy import Clock
+from llmcache.policy import DEFAULT_FILE_BYTES, DEFAULT_FILE_SIZE, Clock
 
 T = TypeVar("T")
-
-DEFAULT_ENTRIES: Final = 100_000
-DEFAULT_BYTES: Final = 1024**3
 
 _NOTES: Final = 1000
 _ALL_STALE: Final = 2**62
@@ -78,8 +75,8 @@ class SQLiteStore(Store):
         path: str | os.PathLike[str],
         *,
         prefix: str = "",
-        max_size: int | None = DEFAULT_ENTRIES,
-        max_bytes: int | None = DEFAULT_BYTES,
+        max_size: int | None = DEFAULT_FILE_SIZE,
+        max_bytes: int | None = DEFAULT_FILE_BYTES,
         timeout: float = DEFAULT_TIMEOUT,
         clock: Clock | None = None,
     ) -> None:

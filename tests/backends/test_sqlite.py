@@ -24,7 +24,7 @@ from stand_ins import FakeClock, in_threads
 
 from llmcache.backends import sqlite_entries, sqlite_file, sqlite_link, sqlite_links
 from llmcache.backends.lone_thread import LoneThread
-from llmcache.backends.sqlite import DEFAULT_BYTES, DEFAULT_ENTRIES, SQLiteStore
+from llmcache.backends.sqlite import SQLiteStore
 from llmcache.errors import LLMCacheError, StoreUnusable
 
 
@@ -314,7 +314,7 @@ def test_making_a_store_opens_nothing(make: Make, path: Path) -> None:
 
 def test_a_store_has_bounds_and_a_timeout_of_its_own(path: Path) -> None:
     store = SQLiteStore(str(path))
-    assert (store.max_size, store.max_bytes) == (DEFAULT_ENTRIES, DEFAULT_BYTES)
+    assert (store.max_size, store.max_bytes) == (100_000, 1 << 30)
     assert store.timeout == 0.1
 
 
