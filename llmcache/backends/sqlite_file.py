@@ -16,6 +16,7 @@ from urllib.parse import quote
 
 from llmcache.backends.sqlite_entries import APPLICATION_ID, MARKS, SCHEMA, VERSION, Entries, broken
 from llmcache.backends.sqlite_link import (
+    Connection,
     Identity,
     Link,
     has_journal,
@@ -191,6 +192,7 @@ def _connected(path: Path, how: str) -> Iterator[sqlite3.Connection]:
         timeout=0,
         isolation_level=None,
         check_same_thread=False,
+        factory=Connection,
         uri=True,
     )
     connection.text_factory = _text

@@ -10,7 +10,7 @@ from contextlib import suppress
 from math import inf
 from pathlib import Path
 from time import monotonic, sleep
-from typing import Final, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
 from llmcache.backends.sqlite_entries import Entries
 
@@ -54,6 +54,21 @@ def patiently(work: Callable[[], T], deadline: float) -> T:
             if left <= 0:
                 raise TimeoutError(str(error)) from error
         sleep(min(left, _PAUSE))
+
+
+class Connection(sqlite3.Connection):
+    """Closes when nobody has it any more, whatever of a cycle with it goes first."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._process = os.getpid()
+        super().__init__(*args, **kwargs)
+
+    def __del__(self) -> None:
+        if self._process == os.getpid():
+            with suppress(sqlite3.Error):
+                self.close()
+        else:
+            _inherited.append(self)
 
 
 class Link:

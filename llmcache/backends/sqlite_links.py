@@ -111,8 +111,9 @@ class Links:
         if self.renew():
             return self.mine.link
         with taking(_opening, deadline):
-            if self.mine.link.alive:
-                self.close()
+            for known in list(self._open):
+                if not known.is_current():
+                    known.close()
             self.mine.link = link = open_link(self._path, deadline)
             self._open.add(link)
         link.trusted_until = monotonic() + TRUST

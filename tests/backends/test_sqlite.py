@@ -679,6 +679,22 @@ def test_a_fork_inherits_no_connection(make: Make) -> None:
     assert store.get("g:child 2") == b"2"
 
 
+def test_an_inherited_connection_is_left_to_the_process_that_opened_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    inherited: list[sqlite3.Connection] = []
+    monkeypatch.setattr(sqlite_link, "_inherited", inherited)
+    connection = sqlite_link.Connection(":memory:")
+    connection._process = 0
+    connection.__del__()
+    assert inherited == [connection]
+    assert connection.execute("SELECT 1").fetchone() == (1,)
+    connection._process = os.getpid()
+    connection.__del__()
+    with pytest.raises(sqlite3.ProgrammingError):
+        connection.execute("SELECT 1")
+
+
 def test_a_connection_that_was_in_use_at_a_fork_is_left_to_its_process(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
