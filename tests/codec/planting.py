@@ -20,10 +20,19 @@ class OpenStore(MemoryStore):
     def __init__(self) -> None:
         super().__init__()
         self.held: dict[str, bytes] = {}
+        self.odd: dict[str, Any] = {}
 
-    def set(self, key: str, data: bytes, ttl: float) -> bool:
+    def get(self, key: str, within: float = math.inf) -> Any:
+        return self.odd[key] if key in self.odd else super().get(key, within)
+
+    def set(self, key: str, data: bytes, ttl: float, within: float = math.inf) -> bool:
         self.held[key] = data
-        return super().set(key, data, ttl)
+        self.odd.pop(key, None)
+        return super().set(key, data, ttl, within)
+
+    def delete(self, key: str, within: float = math.inf) -> bool:
+        self.odd.pop(key, None)
+        return super().delete(key, within)
 
 
 class Upstream:
@@ -84,7 +93,11 @@ class Upstream:
 
     def plant(self, data: Any) -> None:
         """Put *data* where the answer is."""
-        self.store.set(self.key(), data, math.inf)
+        key = self.key()
+        if isinstance(data, bytes):
+            self.store.set(key, data, math.inf)
+        else:
+            self.store.odd[key] = data
 
     def plant_payload(self, codec: int, payload: bytes, **said: Any) -> None:
         """Put a whole entry with this payload where the answer is."""
