@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+from collections.abc import Mapping
 from typing import Any, Final, TypeAlias
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
@@ -27,11 +28,35 @@ Name: TypeAlias = "str | list[Any]"
 
 def lookup(name: str) -> Any:
     """Return what the module holds under ``module:qualname``, ``None`` for nothing."""
+    steps = _steps(name)
+    return steps[-1][2] if steps else None
+
+
+Step: TypeAlias = "tuple[Mapping[str, Any], str, Any]"
+
+
+def steps_to(name: Name) -> list[Step]:
+    """Return the look-ups by which `find` finds a class, and what each finds.
+
+    While all of them find the same, so does `find`. There are none for a
+    class that is known in this process alone, and whoever has it keeps it.
+    """
+    if isinstance(name, list):
+        return [step for part in name for step in steps_to(part)]
+    return _steps(name)
+
+
+def _steps(name: str) -> list[Step]:
     module, _, qualname = name.partition(":")
-    found: Any = sys.modules.get(module)
-    for attribute in qualname.split("."):
-        found = namespace_of(found).get(attribute)
-    return found
+    steps: list[Step] = []
+    names: Mapping[str, Any] = sys.modules
+    for attribute in (module, *qualname.split(".")):
+        found = names.get(attribute)
+        if found is None:
+            return []
+        steps.append((names, attribute, found))
+        names = namespace_of(found)
+    return steps
 
 
 class LocalClasses:

@@ -1,8 +1,8 @@
 """Values as JSON: plain where they are plain, tagged where JSON has no word for them.
 
-A payload is the list of shapes, a line end, and the tree. In the tree a
-mapping with the member ``!`` is a tag, and everything else is itself; a
-mapping that has such a member of its own is written as a tag too.
+A payload is a list of shapes and how the root is read, a line end, and the
+tree. In the tree a mapping with the member ``!`` is a tag, and everything else
+is itself; a mapping that has such a member of its own is written as a tag too.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import orjson
 from llmcache.codec import models
 from llmcache.codec.kinds import BY_NAME, Build, Shape, class_of, kind_of
 from llmcache.codec.models import Reader, is_model
-from llmcache.codec.plans import Plans
+from llmcache.codec.plans import Plans, Read
 from llmcache.codec.ways import MODEL, Ways
 from llmcache.codec.words import BY_TAG, WORDS, Word
 from llmcache.errors import UncacheableValue
@@ -28,6 +28,7 @@ PLAIN: Final = 0
 TREE: Final = 1
 
 _TAG: Final = "!"
+_ROOT: Final = "root"
 _dumps = orjson.dumps
 _loads = orjson.loads
 
@@ -41,10 +42,11 @@ def encode(value: Any) -> tuple[int, bytes]:
     """
     writer = _TreeWriter()
     try:
-        tree = writer.write(value)
-        if not writer.tags:
+        readers: dict[str, Reader] = {}
+        tree = writer.field(_ROOT, value, readers)
+        if not readers:
             return PLAIN, _dumps(tree)
-        return TREE, _dumps(writer.shapes) + b"\n" + _dumps(tree)
+        return TREE, _dumps([*writer.shapes, readers[_ROOT]]) + b"\n" + _dumps(tree)
     except UncacheableValue:
         raise
     except (RecursionError, orjson.JSONEncodeError):
@@ -64,9 +66,8 @@ def decode(codec: int, payload: bytes) -> Any:
         return _loads(payload)
     if codec != TREE:
         raise ValueError("a payload of an unknown codec")
-    shapes, _, tree = payload.partition(b"\n")
-    root = _loads(tree)
-    return _read(root, _plans.builders(shapes)) if type(root) in _NESTS else root
+    head, _, tree = payload.partition(b"\n")
+    return _plans.read(head)(_loads(tree))
 
 
 def check_comes_back(value: Any, codec: int, payload: bytes) -> None:
@@ -204,11 +205,16 @@ class _TreeWriter:
         record: dict[str, Any] = {}
         for name, item in attributes.items():
             if item is not None:
-                record[name] = self._field(name, item, readers)
-        others = [self.write(values) for values in (extra, private) if values]
-        return self._place(models.shape_of(model, readers)), [record, *others]
+                record[name] = self.field(name, item, readers)
+        parts, forms = [record], []
+        for values in (extra, private):
+            tags = self.tags
+            if values:
+                parts.append(self.write(values))
+            forms.append(models.form_of(values, tagged=self.tags > tags))
+        return self._place(models.shape_of(model, forms, readers)), parts
 
-    def _field(self, name: str, item: Any, readers: dict[str, Reader]) -> Any:
+    def field(self, name: str, item: Any, readers: dict[str, Reader]) -> Any:
         """Return the field of a record, and note how to read it unless it is plain."""
         kind = type(item)
         if self._is_model(kind):
@@ -271,13 +277,12 @@ class _Speller(_TreeWriter):
         return hashlib.sha256(_dumps(shape)).hexdigest()
 
 
-def _builder_for(shape: Shape, builders: list[Build]) -> tuple[type, Build]:
-    """Return the class of a shape, and what makes its objects.
+def _builder_for(shape: Shape, builders: list[Build]) -> Build:
+    """Return what makes the objects of a shape from their parts as they are in the tree.
 
     Args:
         shape: one of a list.
-        builders: those of the shapes before it; the others will follow. Each
-            gets the parts of an object as they are in the tree.
+        builders: those of the shapes before it; the others will follow.
 
     Raises:
         ClassGone: if the class is gone, has changed, or is of another kind.
@@ -287,22 +292,23 @@ def _builder_for(shape: Shape, builders: list[Build]) -> tuple[type, Build]:
         # Of several that claim a class, the first is the one that writes it.
         found = class_of(shape, lambda found: kind_of(found) is kind)
         build = kind.builder(found, shape)
-        return found, lambda parts: build(_read(parts, builders))
+        return lambda parts: build(_read(parts, builders))
     found = class_of(shape, is_model)
-
-    def read_for(reader: Reader) -> Callable[[Any], Any]:
-        if reader is None:
-            return lambda node: _read(node, builders)
-        if isinstance(reader, list):
-            one = builders[_place(reader[0])]
-            return lambda nodes: [one(node) for node in nodes]
-        return builders[_place(reader)]
-
-    reads = {name: read_for(reader) for name, reader in shape[-1].items()}
-    return found, models.builder(found, shape, reads, read_for(None))
+    reads = {name: _reader_for(reader, builders) for name, reader in shape[-1].items()}
+    return models.builder(found, shape, reads, _reader_for(None, builders))
 
 
-_plans: Final = Plans(_builder_for)
+def _reader_for(reader: Reader, builders: list[Build]) -> Read:
+    """Return what makes the value of a part of the tree."""
+    if reader is None:
+        return lambda node: _read(node, builders) if type(node) in _NESTS else node
+    if isinstance(reader, list):
+        one = builders[_place(reader[0])]
+        return lambda nodes: [one(node) for node in nodes]
+    return builders[_place(reader)]
+
+
+_plans: Final = Plans(_builder_for, _reader_for)
 
 
 def _read(node: Any, builders: list[Build]) -> Any:

@@ -127,6 +127,7 @@ def entry(**said: Any) -> Entry:
     return Entry(**usual | said)
 
 
-def payload(shapes: Any, tree: Any) -> bytes:
+def payload(shapes: Any, tree: Any, root: Any = None) -> bytes:
     """Return a payload as `llmcache.codec.tree` writes them."""
-    return orjson.dumps(shapes) + b"\n" + orjson.dumps(tree)
+    head = [*shapes, root] if isinstance(shapes, list | tuple) else shapes
+    return orjson.dumps(head) + b"\n" + orjson.dumps(tree)

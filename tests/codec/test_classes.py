@@ -385,7 +385,7 @@ def test_a_parametrised_model_of_anything_else_is_gone(name, monkeypatch):
             return super().__class_getitem__(arguments)
 
     monkeypatch.setattr(samples, "Own", Own, raising=False)
-    shape = ["pydantic", name, BOX, [], ["item"], 0, 0, {}]
+    shape = ["pydantic", name, BOX, [], [1], 0, 0, {}]
     with pytest.raises((ClassGone, IndexError)):
         decode(TREE, payload([shape], {"!": [0, {"item": 1}]}))
     assert ran == []

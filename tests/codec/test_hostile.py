@@ -335,7 +335,7 @@ SHAPES = [
     [[*POINT[:3], ["x"]]],
     [[*POINT[:3], [["x"], "y"]]],
     [["object", "codec.samples:Usage", USAGE[2], []]],
-    [["pydantic", "codec.samples:Point", POINT[2], [], [], 0, 0, {}]],
+    [["pydantic", "codec.samples:Point", POINT[2], [], [0], 0, 0, {}]],
     [["namedtuple", "codec.samples:Point", POINT[2]]],
     [["msgspec", "codec.samples:Point", POINT[2]]],
     [["enum", "codec.samples:Point", POINT[2], "x"]],
@@ -350,7 +350,7 @@ SHAPES = [
     [["enum", "enum:EnumType", EMPTY, "x"]],
     [["enum", "enum:Enum", EMPTY, "__init__"]],
     [["namedtuple", "builtins:tuple", EMPTY]],
-    [["pydantic", "builtins:object", EMPTY, [], [], 0, 0, {}]],
+    [["pydantic", "builtins:object", EMPTY, [], [0], 0, 0, {}]],
     [["object", "antigravity:x", EMPTY, []]],
     [["object", "this:x", EMPTY, []]],
     [["object", "codec.unknown:Thing", EMPTY, []]],
@@ -362,17 +362,20 @@ SHAPES = [
     [["object", ":", EMPTY, []]],
     [["object", "codec.samples:" + "Usage." * 5000, EMPTY, []]],
     [["object", ["codec.samples:Box", "builtins:int"], EMPTY, []]],
-    [["pydantic", [], EMPTY, [], [], 0, 0, {}]],
-    [["pydantic", ["codec.samples:Box"], EMPTY, [], [], 0, 0, {}]],
-    [["pydantic", ["codec.samples:Box", "builtins:eval"], EMPTY, [], [], 0, 0, {}]],
-    [["pydantic", ["codec.samples:Box", 5], EMPTY, [], [], 0, 0, {}]],
-    [["pydantic", ["codec.samples:Usage", "builtins:int"], USAGE[2], [], [], 0, 0, {}]],
-    [[*USAGE, [], ["tokens"], 0, 0, {"tokens": 0}]],
-    [[*USAGE, [], ["tokens"], 0, 0, {"tokens": -1}]],
-    [[*USAGE, [], ["tokens"], 0, 0, {"tokens": [0]}]],
-    [[*USAGE, [], ["tokens"], 0, 0, {"nothing": None}]],
-    [[*USAGE, [], ["tokens"], 2, 2, {}]],
-    [[*USAGE, 5, ["tokens"], 0, 0, {}]],
+    [["pydantic", [], EMPTY, [], [0], 0, 0, {}]],
+    [["pydantic", ["codec.samples:Box"], EMPTY, [], [0], 0, 0, {}]],
+    [["pydantic", ["codec.samples:Box", "builtins:eval"], EMPTY, [], [0], 0, 0, {}]],
+    [["pydantic", ["codec.samples:Box", 5], EMPTY, [], [0], 0, 0, {}]],
+    [["pydantic", ["codec.samples:Usage", "builtins:int"], USAGE[2], [], [0], 0, 0, {}]],
+    [[*USAGE, [], [1], 0, 0, {"tokens": 0}]],
+    [[*USAGE, [], [1], 0, 0, {"tokens": -1}]],
+    [[*USAGE, [], [1], 0, 0, {"tokens": [0]}]],
+    [[*USAGE, [], [1], 0, 0, {"nothing": None}]],
+    [[*USAGE, [], [1], 2, 2, {}]],
+    [[*USAGE, 5, [1], 0, 0, {}]],
+    [[*USAGE, [], [0, "tokens", []], 0, 0, {}]],
+    [[*USAGE, [], [1e9], 0, 0, {}]],
+    [[*USAGE, [9], [1], 0, 0, {}]],
     {"object": 1},
     "object",
     5,
@@ -443,7 +446,7 @@ def test_a_forged_tag_is_a_miss_and_is_replaced(world):
         lambda tag: {"!": [0, {"details": tag}]},
         lambda tag: {"!": [0, {"details": {"a": [tag]}}]},
     ]
-    shape = [*USAGE, [], ["tokens", "details"], 0, 0, {"details": None}]
+    shape = [*USAGE, [], [2], 0, 0, {"details": None}]
     calls = 0
     for place in places:
         for tag in TAGS:
@@ -476,7 +479,7 @@ def test_a_forged_shape_is_a_miss_and_is_replaced(world):
 def test_names_that_nest_without_end_are_a_miss(world):
     upstream = Upstream(world)
     for depth in (2, 50, 250):
-        shape = ["pydantic", nested("nowhere:Thing", depth), EMPTY, [], [], 0, 0, {}]
+        shape = ["pydantic", nested("nowhere:Thing", depth), EMPTY, [], [0], 0, 0, {}]
         upstream.plant_tree([shape], {"!": [0, {}]})
         assert upstream.ask() == "from upstream"
     assert upstream.calls == 3
