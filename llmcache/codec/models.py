@@ -142,9 +142,8 @@ def builder(kind: Any, shape: Shape, reads: dict[str, Read], read_others: Read) 
     blank = dict.fromkeys(names)
     copy_fields = {names[one] if type(one) is int else one for one in given}.copy
     nested = tuple(reads.items())
-    has_extra, some_extra = extra_form > _NOT, extra_form > _EMPTY
-    has_private, some_private = private_form > _NOT, private_form > _EMPTY
-    some_others = some_extra or some_private
+    has_extra, has_private = extra_form > _NOT, private_form > _NOT
+    some_extra, some_private = extra_form > _EMPTY, private_form > _EMPTY
     tagged_extra, tagged_private = extra_form == _TAGGED, private_form == _TAGGED
     new = object.__new__
     members = _members()
@@ -157,15 +156,25 @@ def builder(kind: Any, shape: Shape, reads: dict[str, Read], read_others: Read) 
         record = parts[0]
         for field, read in nested:
             record[field] = read(record[field])
+        model = new(kind)
+        set_dict(model, blank | record)
+        set_fields(model, copy_fields())
+        set_extra(model, {} if has_extra else None)
+        set_private(model, {} if has_private else None)
+        return model
+
+    # Two of a kind: one more call, or what few models need, is a good part of the time.
+    def build_with_others(parts: list[Any]) -> Any:
+        record = parts[0]
+        for field, read in nested:
+            record[field] = read(record[field])
         extra = parts[1] if some_extra else {} if has_extra else None
         if tagged_extra:
             extra = read_others(extra)
         private = parts[-1] if some_private else {} if has_private else None
         if tagged_private:
             private = read_others(private)
-        if some_others and not (
-            (extra is None or type(extra) is dict) and (private is None or type(private) is dict)
-        ):
+        if (some_extra and type(extra) is not dict) or (some_private and type(private) is not dict):
             raise ValueError("no values by name")
         model = new(kind)
         set_dict(model, blank | record)
@@ -174,7 +183,7 @@ def builder(kind: Any, shape: Shape, reads: dict[str, Read], read_others: Read) 
         set_private(model, private)
         return model
 
-    return build
+    return build_with_others if some_extra or some_private else build
 
 
 def _names(kind: Any) -> list[str]:
