@@ -337,12 +337,25 @@ def _place(place: int) -> int:
     return place
 
 
+def _read_dict(pairs: list[Any]) -> dict[Any, Any]:
+    _keys([key for key, _ in pairs])
+    return dict(pairs)
+
+
+def _keys(items: list[Any]) -> list[Any]:
+    """Refuse items many of which have one hash: in a set each is compared with all others."""
+    if len(items) > _ALIKE and len(items) - len(set(map(hash, items))) > _ALIKE:
+        raise ValueError("too many items of one hash")
+    return items
+
+
+_ALIKE: Final = 32
 _NESTS: Final = frozenset({list, dict})
 _BUILDERS: Final[dict[str, Callable[[list[Any]], Any]]] = {
-    "dict": dict,
+    "dict": _read_dict,
     "tuple": tuple,
-    "set": set,
-    "frozenset": frozenset,
+    "set": lambda items: set(_keys(items)),
+    "frozenset": lambda items: frozenset(_keys(items)),
 }
 
 

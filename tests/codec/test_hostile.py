@@ -185,6 +185,7 @@ def test_an_answer_of_another_key_is_a_miss(whole):
     assert upstream.stats.corrupt == 1
 
 
+LONG = random.Random(0).randbytes(10**6).hex()
 USAGE = ["pydantic", "codec.samples:Usage", fingerprint(["tokens", "details"])]
 POINT = ["object", "codec.samples:Point", fingerprint(["x", "y"]), ["x", "y"]]
 EMPTY = fingerprint([])
@@ -291,6 +292,8 @@ TAGS = [
     ["uuid", 5],
     ["range", ["0", "1", "0"]],
     ["range", []],
+    ["range", ["1"]],
+    ["complex", ["1"]],
     ["range", ["0", "1", "1", "1"]],
     ["path", []],
     ["path", None],
@@ -461,6 +464,27 @@ def test_a_forged_tag_is_a_miss_and_is_replaced(world):
     assert upstream.stats.errors == 0
 
 
+@pytest.mark.parametrize(
+    "word",
+    [
+        ["int", "f" * 8194],
+        ["decimal", "9" * 8194],
+        ["float", "9" * 8194],
+        ["fraction", ["1", "f" * 514]],
+        ["range", ["0", "f" * 514, "1"]],
+        *[
+            [kind, *[{"!": ["int", f"{n * (2**61 - 1):x}"]} for n in range(20, 54)]]
+            for kind in ("set", "frozenset")
+        ],
+        ["dict", *[[{"!": ["int", f"{n * (2**61 - 1):x}"]}, 1] for n in range(20, 54)]],
+    ],
+    ids=lambda word: word[0],
+)
+def test_what_would_take_long_makes_the_payload_none(word):
+    with pytest.raises(ValueError, match="too many"):
+        decode(TREE, payload([], {"!": word}))
+
+
 @worlds
 def test_a_forged_shape_is_a_miss_and_is_replaced(world):
     upstream = Upstream(world)
@@ -493,6 +517,12 @@ def test_names_that_nest_without_end_are_a_miss(world):
         ["decimal", "1e999999999"],
         ["int", "f" * 10**6],
         ["fraction", ["f" * 10**5, "3"]],
+        ["fraction", [LONG, LONG[:-1]]],
+        ["complex", ["9" * 10**6, "0"]],
+        ["range", ["0", LONG * 4, LONG]],
+        ["set", *[{"!": ["int", f"{n * (2**61 - 1):x}"]} for n in range(20, 16_000)]],
+        ["frozenset", *[{"!": ["decimal", f"{n * (2**61 - 1)}"]} for n in range(20, 16_000)]],
+        ["dict", *[[{"!": ["uuid", [f"{n * (2**61 - 1):032x}", 0]]}, n] for n in range(16_000)]],
         ["range", ["0", f"{10**18:x}", "1"]],
         ["float", "9" * 10**6],
         ["text", "00" * 10**6],

@@ -26,7 +26,7 @@ from codec.trips import back, back_to_the_byte, no_code_of, of_samples
 from codec.values import ordered, values
 from llmcache import UncacheableValue
 from llmcache.codec import kinds, ways
-from llmcache.codec.tree import PLAIN, TREE, decode, encode, same
+from llmcache.codec.tree import PLAIN, TREE, check_comes_back, decode, encode, same
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.text() | st.floats(-1e9, 1e9),
@@ -165,6 +165,17 @@ def test_a_class_is_looked_at_once(monkeypatch):
     looked.clear()
     assert same(value, found)
     assert looked == [Point]
+
+
+def test_some_keys_may_have_one_hash_and_not_many():
+    few = {n * (2**61 - 1) for n in range(32)}
+    assert len(set(map(hash, few))) == 1
+    for value in (few, frozenset(few), dict.fromkeys(few, 1), set(range(1000)) | few):
+        assert back(value) == value
+    many = {n * (2**61 - 1) for n in range(100)}
+    for value in (many, frozenset(many), dict.fromkeys(many, 1)):
+        with pytest.raises(UncacheableValue):
+            check_comes_back(value, *encode(value))
 
 
 def test_each_copy_is_a_new_one():

@@ -140,8 +140,25 @@ def test_its_extremes_come_back(value):
 @pytest.mark.parametrize("number", [10**6000, -(10**6000)], ids=["over", "under"])
 def test_a_number_may_have_more_digits_than_python_prints(number):
     assert back_to_the_byte(number) == number
-    assert back_to_the_byte(Fraction(number, 7)) == Fraction(number, 7)
-    assert back_to_the_byte(range(number, number + 1)).start == number
+
+
+@pytest.mark.parametrize(
+    ("most", "more"),
+    [
+        (2**32768 - 1, 2**32768),
+        (-(2**32768) + 1, -(2**32768)),
+        (Fraction(2**2048 - 1, 7), Fraction(2**2048, 7)),
+        (Fraction(-1, 2**2048 - 1), Fraction(-1, 2**2048)),
+        (range(-(2**2048) + 1, 1), range(-(2**2048), 1)),
+        (Decimal("9" * 8192), Decimal("9" * 8193)),
+        (Decimal("-" + "9" * 8191), Decimal("-" + "9" * 8192)),
+    ],
+    ids=["int", "minus", "over", "under", "range", "decimal", "minus decimal"],
+)
+def test_a_number_has_only_so_many_digits(most, more):
+    assert back_to_the_byte(most) == most
+    with pytest.raises(UncacheableValue, match="too many digits"):
+        encode([more])
 
 
 @pytest.mark.parametrize(
