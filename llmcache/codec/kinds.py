@@ -39,6 +39,7 @@ Shape: TypeAlias = "list[Any]"
 Build: TypeAlias = "Callable[[list[Any]], Any]"
 
 _new: Final = object.__new__
+_ATTRS_HASH: Final = "_attrs_cached_hash"
 
 
 class Kind(Protocol):
@@ -91,9 +92,14 @@ def _is_copyable(kind: type, *bases: type) -> bool:
 
 
 def _state(value: Any) -> dict[str, Any]:
-    """Return what an instance holds, but for the note of `typing` by which alias it was made."""
+    """Return what an instance holds, but for what is noted there of this process alone.
+
+    That is by which alias of `typing` it was made, and its hash in attrs' keeping.
+    """
     state = attributes_of(value)
     state.pop("__orig_class__", None)
+    if _ATTRS_HASH in state:
+        state[_ATTRS_HASH] = None
     return state
 
 

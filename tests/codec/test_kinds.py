@@ -601,3 +601,21 @@ def test_attributes_that_a_class_has_no_place_for_are_gone():
     shape = ["object", "codec.samples:FrozenSlottedPoint", fingerprint(["x"]), ["x", "beside"]]
     with pytest.raises(ClassGone):
         decode(TREE, payload([shape], {"!": [0, 1, 2]}))
+
+
+@pytest.mark.parametrize("kind", [samples.HashedShape, samples.HashedDictShape])
+def test_a_hash_that_attrs_keeps_stays_in_its_process(kind):
+    plain, hashed = kind("a"), kind("a")
+    number = hash(hashed)
+    assert kept_hash(hashed) == number
+    assert same(plain, hashed)
+    assert encode(plain) == encode(hashed)
+    assert str(number).encode() not in encode(hashed)[1]
+    found = back(hashed)
+    assert kept_hash(found) is None
+    assert hash(found) == number
+    assert found in {plain}
+
+
+def kept_hash(shape):
+    return shape._attrs_cached_hash
