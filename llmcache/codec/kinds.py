@@ -7,15 +7,13 @@ and their parts are the same.
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import sys
-import threading
 from collections.abc import Callable, Iterable, Sequence
 from enum import Enum, EnumMeta, Flag
 from types import MemberDescriptorType
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias, TypeVar
-from weakref import WeakKeyDictionary
+from weakref import ref
 
 from llmcache.attributes import (
     attributes_of,
@@ -25,6 +23,7 @@ from llmcache.attributes import (
     inherits,
     is_plain,
     lineage,
+    namespace_of,
     slots_of,
 )
 from llmcache.codec import classes
@@ -116,7 +115,7 @@ class PlainObject:
 
     def claims(self, kind: type) -> bool:
         made = class_attribute(kind, "__dataclass_fields__") is not None
-        return (made or "__attrs_attrs__" in vars(kind)) and _is_copyable(kind)
+        return (made or "__attrs_attrs__" in namespace_of(kind)) and _is_copyable(kind)
 
     def shape(self, value: Any) -> Shape:
         kind = type(value)
@@ -130,10 +129,10 @@ class PlainObject:
         _, name, mark, names = shape
         check_fields(name, mark, self._fields(kind))
         known = {
-            slot: vars(ancestor)[slot].__set__
+            slot: namespace_of(ancestor)[slot].__set__
             for ancestor in reversed(lineage(kind))
             for slot in slots_of(ancestor)
-            if type(vars(ancestor).get(slot)) is MemberDescriptorType
+            if type(namespace_of(ancestor).get(slot)) is MemberDescriptorType
         }
         setters = {attribute: known[attribute] for attribute in names if attribute in known}
         others = [attribute for attribute in names if attribute not in known]
@@ -153,9 +152,10 @@ class PlainObject:
 
     @staticmethod
     def _fields(kind: Any) -> list[str]:
-        if dataclasses.is_dataclass(kind):
-            return [field.name for field in dataclasses.fields(kind)]
-        return [field.name for field in kind.__attrs_attrs__]
+        fields = class_attribute(kind, "__dataclass_fields__")
+        if fields is None:
+            return [field.name for field in class_attribute(kind, "__attrs_attrs__")]
+        return list(fields)
 
 
 class NamedTuples:
@@ -170,15 +170,22 @@ class NamedTuples:
     def shape(self, value: Any) -> Shape:
         kind = type(value)
         _check_bare(value)
-        return [self.name, classes.name_of(kind), fingerprint(kind._fields)]
+        return [self.name, classes.name_of(kind), fingerprint(class_attribute(kind, "_fields"))]
 
     def parts(self, value: Any) -> Sequence[Any]:
         return list(tuple.__iter__(value))
 
     def builder(self, kind: Any, shape: Shape) -> Build:
         _, name, mark = shape
-        check_fields(name, mark, kind._fields)
+        check_fields(name, mark, class_attribute(kind, "_fields"))
         return lambda parts: tuple.__new__(kind, parts)
+
+
+_FLAG_MISSING: Final = class_attribute(Flag, "_missing_")
+
+
+def _members(kind: type) -> dict[str, Any]:
+    return class_attribute(kind, "_member_map_")  # type: ignore[no-any-return]
 
 
 class EnumMembers:
@@ -199,24 +206,24 @@ class EnumMembers:
 
     @staticmethod
     def _is_listed(value: Any) -> bool:
-        return type(value).__members__.get(value._name_) is value
+        return _members(type(value)).get(value._name_) is value
 
     def builder(self, kind: Any, shape: Shape) -> Build:
         _, name, mark, member = shape
         if self._mark(kind) != mark:
             raise ClassGone(f"{name} has other members now")
-        if member in kind.__members__:
-            found = vars(kind)["_member_map_"][member]
+        members = _members(kind)
+        if member in members:
+            found = members[member]
             return lambda parts: found
-        if not issubclass(kind, Flag) or any(
-            "_missing_" in vars(base) for base in kind.__mro__[: kind.__mro__.index(Flag)]
-        ):
+        combines = inherits(kind, Flag) and type(kind) is EnumMeta
+        if not combines or class_attribute(kind, "_missing_") is not _FLAG_MISSING:
             raise ClassGone(f"{name} has no member {member}")
         return lambda parts: kind(parts[0])
 
     @staticmethod
     def _mark(kind: Any) -> str:
-        members: Iterable[tuple[str, Enum]] = kind.__members__.items()
+        members: Iterable[tuple[str, Enum]] = _members(kind).items()
         plain = (str, int, float, bytes, bool)
         return fingerprint(
             f"{name}={member._value_!r}" if type(member._value_) in plain else name
@@ -234,6 +241,7 @@ class MsgspecStruct:
         return (
             msgspec is not None
             and inherits(kind, msgspec.Struct)
+            and type(kind) is type(msgspec.Struct)
             and class_attribute(kind, "__post_init__") is None
             and not has_dictionary(kind)
             and not acts_when_gone(kind)
@@ -306,15 +314,15 @@ class RegisteredTypes:
     name = "registered"
 
     def __init__(self) -> None:
-        self._types: WeakKeyDictionary[type, Registration] = WeakKeyDictionary()
-        self._lock = threading.RLock()
+        # By their ids: a metaclass may have a hash of its own.
+        self._types: dict[int, tuple[ref[type], Registration]] = {}
 
     def register(self, kind: type, registration: Registration) -> None:
-        with self._lock:
-            self._types[kind] = registration
+        place = id(kind)
+        self._types[place] = ref(kind, lambda _: self._types.pop(place)), registration
 
     def claims(self, kind: type) -> bool:
-        return kind in self._types
+        return id(kind) in self._types
 
     def shape(self, value: Any) -> Shape:
         return [self.name, classes.name_of(type(value))]
@@ -322,7 +330,7 @@ class RegisteredTypes:
     def parts(self, value: Any) -> Sequence[Any]:
         kind = type(value)
         try:
-            return [self._types[kind].encode(value)]
+            return [self._types[id(kind)][1].encode(value)]
         except UncacheableValue:
             raise
         except Exception as error:  # noqa: BLE001
@@ -331,7 +339,7 @@ class RegisteredTypes:
             raise UncacheableValue(f"encode= of {name} raises {raised}") from None
 
     def builder(self, kind: Any, shape: Shape) -> Build:
-        return lambda parts: self._types[kind].decode(parts[0])
+        return lambda parts: self._types[id(kind)][1].decode(parts[0])
 
 
 _registered: Final = RegisteredTypes()

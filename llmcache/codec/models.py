@@ -112,7 +112,7 @@ def shape_of(model: Any, forms: list[int], readers: dict[str, Reader]) -> Shape:
         raise UncacheableValue("the result is a model with fields set that are no names")
     places = {name: place for place, name in enumerate(names)}
     given = [places.get(name, name) for name in fields_set]
-    common = _common(names, kind.__pydantic_fields__)
+    common = _common(names, _fields(kind))
     return [
         NAME,
         classes.name_of(kind),
@@ -138,7 +138,7 @@ def builder(kind: Any, shape: Shape, reads: dict[str, Read], read_others: Read) 
     """
     _, name, mark, given, (common, *others), extra_form, private_form, _ = shape
     check_fields(name, mark, _names(kind))
-    names = [*islice(kind.__pydantic_fields__, common), *others]
+    names = [*islice(_fields(kind), common), *others]
     blank = dict.fromkeys(names)
     copy_fields = {names[one] if type(one) is int else one for one in given}.copy
     nested = tuple(reads.items())
@@ -187,7 +187,11 @@ def builder(kind: Any, shape: Shape, reads: dict[str, Read], read_others: Read) 
 
 
 def _names(kind: Any) -> list[str]:
-    return [*kind.__pydantic_fields__, *kind.__private_attributes__]
+    return [*_fields(kind), *class_attribute(kind, "__private_attributes__")]
+
+
+def _fields(kind: type) -> dict[str, Any]:
+    return class_attribute(kind, "__pydantic_fields__")  # type: ignore[no-any-return]
 
 
 def _common(names: Iterable[Any], others: Iterable[Any]) -> int:

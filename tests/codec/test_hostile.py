@@ -6,6 +6,8 @@ import ast
 import asyncio
 import base64
 import copy
+import dataclasses
+import enum
 import hashlib
 import json
 import pickle
@@ -13,16 +15,19 @@ import random
 import sys
 import time
 import types
+from collections import namedtuple
 from datetime import datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
+import attrs
 import numpy as np
 import orjson
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from loopback import LoopbackProvider, load_recordings
+from pydantic import BaseModel
 from sdk import call
 from twins import World, worlds
 
@@ -619,6 +624,96 @@ def test_no_metaclass_is_asked_for_attributes(world, trapped, kind):
     upstream.plant_tree([[kind, "codec_traps:Asked", POINT[2], []]], {"!": [0]})
     assert upstream.ask() == "from upstream"
     assert Trap.asked == []
+
+
+class Told:
+    """What its metaclasses were asked."""
+
+    asked: list[str] = []
+
+    @classmethod
+    def under(cls, base):
+        """Return a metaclass that tells, below that of a class."""
+
+        def tell(name):
+            def telling(kind, *args, **kwargs):
+                cls.asked.append(name)
+                return getattr(super(meta, kind), name)(*args, **kwargs)
+
+            return telling
+
+        told = ("__getattribute__", "__call__", "__hash__", "__eq__", "__instancecheck__")
+        space = {name: tell(name) for name in told}
+        meta = type("Meta", (type(base),), space | {"__members__": property(tell("__members__"))})
+        return meta
+
+
+class ToldModel(BaseModel, metaclass=Told.under(BaseModel)):
+    x: int = 1
+
+
+@dataclasses.dataclass
+class ToldData(metaclass=Told.under(object)):
+    x: int = 1
+
+
+@attrs.define(slots=False)
+class ToldShape(metaclass=Told.under(object)):
+    x: int = 1
+
+
+class ToldPair(namedtuple("ToldPair", "x"), metaclass=Told.under(object)):
+    __slots__ = ()
+
+
+class ToldColor(enum.Enum, metaclass=Told.under(enum.Enum)):
+    RED = 1
+
+
+class ToldAccess(enum.Flag, metaclass=Told.under(enum.Flag)):
+    READ = 1
+    WRITE = 2
+
+
+class ToldText(str, metaclass=Told.under(object)):
+    pass
+
+
+class ToldPlain(metaclass=Told.under(object)):
+    pass
+
+
+llmcache.register_type(ToldPlain, encode=lambda _: 1, decode=lambda _: 1)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        ToldModel(),
+        ToldData(),
+        ToldShape(),
+        ToldPair(1),
+        ToldColor.RED,
+        ToldAccess.READ,
+        ToldText("a"),
+        ToldPlain(),
+    ],
+    ids=range(8),
+)
+def test_no_metaclass_is_asked_for_anything(value):
+    written = encode([value])
+    Told.asked.clear()
+    [found] = decode(*written)
+    assert Told.asked == []
+    assert type(found) in {type(value), int}
+
+
+def test_no_metaclass_is_asked_to_combine_flags():
+    written = encode([ToldAccess(3)])
+    Told.asked.clear()
+    with pytest.raises(ClassGone):
+        decode(*written)
+    assert Told.asked == []
 
 
 @worlds
