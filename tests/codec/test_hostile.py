@@ -908,18 +908,15 @@ def test_a_changed_payload_never_breaks_a_task():
 
 
 FORBIDDEN_MODULES = {
-    "pickle",
-    "marshal",
-    "shelve",
-    "dill",
-    "cloudpickle",
-    "joblib",
-    "jsonpickle",
-    "yaml",
+    *("pickle", "_pickle", "marshal", "shelve", "dill", "cloudpickle", "joblib", "jsonpickle"),
+    *("yaml", "runpy", "pkgutil", "pydoc", "code", "codeop", "imp", "builtins", "ctypes"),
 }
 FORBIDDEN_CALLS = {"eval", "exec", "compile", "__import__", "execfile"}
+FORBIDDEN_NAMES = {"__builtins__", "resolve_name", "locate", "run_module", "run_path"}
 # A function's source is compiled to find out whether it is the function's; it is never run.
-ALLOWED = {("sources.py", "compile")}
+ALLOWED = {("sources.py", "compile"), ("sources.py", "exec")}
+# What is no text in the package, lest something is looked up by it.
+FORBIDDEN_TEXTS = (FORBIDDEN_MODULES | FORBIDDEN_CALLS | FORBIDDEN_NAMES) - {"code", "builtins"}
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 
 
@@ -934,21 +931,25 @@ def constants_of(tree, name):
             yield ast.literal_eval(node.iter)
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_no_source_can_run_data(path):
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+def check_runs_no_data(tree, path=None):
+    """Check a module's syntax tree."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import | ast.ImportFrom):
             names = [alias.name for alias in node.names] + [getattr(node, "module", None) or ""]
             assert not FORBIDDEN_MODULES & {name.partition(".")[0] for name in names}
+            assert not (FORBIDDEN_NAMES | FORBIDDEN_CALLS) & set(names)
             assert not (isinstance(node, ast.ImportFrom) and node.module == "importlib")
         if isinstance(node, ast.Name):
-            assert node.id not in FORBIDDEN_CALLS or (path.name, node.id) in ALLOWED
+            assert node.id not in FORBIDDEN_CALLS or (path and (path.name, node.id) in ALLOWED)
+            assert node.id not in FORBIDDEN_NAMES
         if isinstance(node, ast.Attribute):
             owner = node.value.id if isinstance(node.value, ast.Name) else ""
-            assert node.attr not in FORBIDDEN_CALLS - {"compile"}
+            assert node.attr not in (FORBIDDEN_CALLS | FORBIDDEN_NAMES) - {"compile"}
             assert node.attr != "compile" or owner == "re"
             assert owner != "importlib" or node.attr == "import_module"
+        if isinstance(node, ast.Constant):
+            known = path and (path.name, node.value) in ALLOWED
+            assert known or node.value not in FORBIDDEN_TEXTS
     calls = [
         node
         for node in ast.walk(tree)
@@ -963,6 +964,44 @@ def test_no_source_can_run_data(path):
         assert isinstance(names, tuple)
         assert all(isinstance(name, str) for name in names)
     assert bool(calls) == (path == PACKAGE / "codec" / "compression.py")
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_no_source_can_run_data(path):
+    check_runs_no_data(ast.parse(path.read_text(encoding="utf-8")), path)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import pickle",
+        "import _pickle as p",
+        "from pickle import loads",
+        "import yaml.loader",
+        "import runpy",
+        "from pkgutil import resolve_name",
+        "import pydoc",
+        "import builtins",
+        "from importlib import import_module",
+        "import importlib\nimportlib.import_module(name)",
+        "import importlib\nimportlib.__import__(name)",
+        "eval(data)",
+        "compile(data, '', 'eval')",
+        "__builtins__",
+        '__builtins__["eval"](data)',
+        'vars(module)["eval"](data)',
+        'getattr(module, "exec")(data)',
+        'sys.modules["pickle"].loads(data)',
+        'sys.modules.get("_pickle").loads(data)',
+        "pydoc.locate(name)",
+        "module.resolve_name(name)",
+        "module.eval(data)",
+        "module.compile(data)",
+    ],
+)
+def test_a_source_that_could_run_data_is_found(source):
+    with pytest.raises((AssertionError, ValueError)):
+        check_runs_no_data(ast.parse(source))
 
 
 def test_the_package_has_sources():
