@@ -7,12 +7,10 @@ and their parts are the same.
 
 from __future__ import annotations
 
-import hashlib
 import sys
-from collections.abc import Callable, Iterable, Sequence
-from enum import Enum, EnumMeta, Flag
+from collections.abc import Callable, Sequence
 from types import MemberDescriptorType
-from typing import Any, Final, NamedTuple, Protocol, TypeAlias, TypeVar
+from typing import Any, Final, NamedTuple, Protocol, TypeVar
 from weakref import ref
 
 from llmcache.attributes import (
@@ -28,14 +26,11 @@ from llmcache.attributes import (
 )
 from llmcache.codec import classes
 from llmcache.codec.classes import ClassGone
+from llmcache.codec.enums import EnumMembers
+from llmcache.codec.shapes import Build, Shape, check_fields, fingerprint
 from llmcache.errors import ConfigurationError, UncacheableValue
 
 T = TypeVar("T")
-
-Shape: TypeAlias = "list[Any]"
-"""JSON: the kind's name, the class's name, and what else instances share."""
-
-Build: TypeAlias = "Callable[[list[Any]], Any]"
 
 _new: Final = object.__new__
 _ATTRS_HASH: Final = "_attrs_cached_hash"
@@ -68,17 +63,6 @@ class Kind(Protocol):
             ClassGone: if the class has changed.
         """
         ...
-
-
-def fingerprint(names: Iterable[str]) -> str:
-    """Return a short mark that changes when a class's fields do."""
-    return hashlib.sha256(",".join(names).encode()).hexdigest()[:16]
-
-
-def check_fields(name: Any, mark: str, names: Iterable[str]) -> None:
-    """Raise `ClassGone` unless *mark* is the fingerprint of *names*."""
-    if fingerprint(names) != mark:
-        raise ClassGone(f"{name} has other fields now")
 
 
 def acts_when_gone(kind: type) -> bool:
@@ -179,56 +163,6 @@ class NamedTuples:
         _, name, mark = shape
         check_fields(name, mark, class_attribute(kind, "_fields"))
         return lambda parts: tuple.__new__(kind, parts)
-
-
-_FLAG_MISSING: Final = class_attribute(Flag, "_missing_")
-
-
-def _members(kind: type) -> dict[str, Any]:
-    return class_attribute(kind, "_member_map_")  # type: ignore[no-any-return]
-
-
-class EnumMembers:
-    """Members of enums, by name; combined flags by value."""
-
-    name = "enum"
-
-    def claims(self, kind: type) -> bool:
-        return inherits(type(kind), EnumMeta)
-
-    def shape(self, value: Any) -> Shape:
-        kind = type(value)
-        name = value._name_ if self._is_listed(value) else None
-        return [self.name, classes.name_of(kind), self._mark(kind), name]
-
-    def parts(self, value: Any) -> Sequence[Any]:
-        return [] if self._is_listed(value) else [value._value_]
-
-    @staticmethod
-    def _is_listed(value: Any) -> bool:
-        return _members(type(value)).get(value._name_) is value
-
-    def builder(self, kind: Any, shape: Shape) -> Build:
-        _, name, mark, member = shape
-        if self._mark(kind) != mark:
-            raise ClassGone(f"{name} has other members now")
-        members = _members(kind)
-        if member in members:
-            found = members[member]
-            return lambda parts: found
-        combines = inherits(kind, Flag) and type(kind) is EnumMeta
-        if not combines or class_attribute(kind, "_missing_") is not _FLAG_MISSING:
-            raise ClassGone(f"{name} has no member {member}")
-        return lambda parts: kind(parts[0])
-
-    @staticmethod
-    def _mark(kind: Any) -> str:
-        members: Iterable[tuple[str, Enum]] = _members(kind).items()
-        plain = (str, int, float, bytes, bool)
-        return fingerprint(
-            f"{name}={member._value_!r}" if type(member._value_) in plain else name
-            for name, member in members
-        )
 
 
 class MsgspecStruct:

@@ -8,28 +8,20 @@ nothing has to be looked for when it is read.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from itertools import islice
 from typing import Any, Final, TypeAlias
 
 from llmcache.attributes import class_attribute, dictionary_of, inherits, lineage, slots_of
 from llmcache.codec import classes
-from llmcache.codec.kinds import (
-    Build,
-    Shape,
-    acts_when_gone,
-    check_fields,
-    fingerprint,
-    is_registered,
-)
+from llmcache.codec.kinds import acts_when_gone, is_registered
+from llmcache.codec.shapes import Build, Read, Shape, check_fields, fingerprint
 from llmcache.errors import UncacheableValue
 
 NAME: Final = "pydantic"
 
 Reader: TypeAlias = "int | list[int] | None"
 """JSON: a model of this shape, a list of them, or anything that may hold tags."""
-
-Read: TypeAlias = "Callable[[Any], Any]"
 
 # How a model's extra or private values are: not there, none, plain, or with tags in them.
 _NOT: Final = 0

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import orjson
 
 from llmcache.codec.classes import Step, steps_to
-from llmcache.codec.kinds import Build, Shape
+from llmcache.codec.shapes import Build, Read, Shape
 
 _MOST: Final = 512
-
-Read: TypeAlias = "Callable[[Any], Any]"
 
 
 class Plans:

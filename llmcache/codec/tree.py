@@ -17,9 +17,10 @@ from typing import Any, Final
 import orjson
 
 from llmcache.codec import models
-from llmcache.codec.kinds import BY_NAME, Build, Shape, class_of, kind_of
+from llmcache.codec.kinds import BY_NAME, class_of, kind_of
 from llmcache.codec.models import Reader, is_model
-from llmcache.codec.plans import Plans, Read
+from llmcache.codec.plans import Plans
+from llmcache.codec.shapes import Build, Read, Shape
 from llmcache.codec.ways import MODEL, Ways
 from llmcache.codec.words import BY_TAG, WORDS, Word
 from llmcache.errors import UncacheableValue

@@ -20,7 +20,7 @@ from typing import Any, Final
 from uuid import UUID, SafeUUID
 from zoneinfo import ZoneInfo, available_timezones
 
-from llmcache.attributes import inherits
+from llmcache.attributes import inherits, namespace_of
 from llmcache.codec.classes import ClassGone
 from llmcache.errors import UncacheableValue
 
@@ -211,6 +211,18 @@ def _read_scalar(written: Any) -> Any:
     return _read_array([spelled, [1], "C", data])[0]
 
 
+_URLS: Final = frozenset({"AnyUrl", "AnyHttpUrl", "HttpUrl", "AnyWebsocketUrl", "WebsocketUrl"})
+
+
+def _read_url(written: Any) -> Any:
+    name, text = written
+    if name not in _URLS:
+        raise ValueError("no URL")
+    url = object.__new__(namespace_of(_module("pydantic.networks"))[name])
+    url._url = _module("pydantic_core").Url(text)
+    return url
+
+
 WORDS: Final[dict[type, Word]] = {
     int: Word("int", _integer, _read_integer),
     float: Word("float", repr, _read_float),
@@ -253,17 +265,23 @@ WORDS: Final[dict[type, Word]] = {
 }
 _ARRAY: Final = Word("ndarray", _array, _read_array)
 _SCALAR: Final = Word("numpy", _scalar, _read_scalar)
+_UNSET: Final = Word("unset", lambda value: 0, lambda written: _module("msgspec").UNSET)
+_URL: Final = Word("url", lambda value: [type(value).__name__, str(value)], _read_url)
 
-BY_TAG: Final = {word.tag: word for word in (*WORDS.values(), _ARRAY, _SCALAR)}
+BY_TAG: Final = {word.tag: word for word in (*WORDS.values(), _ARRAY, _SCALAR, _UNSET, _URL)}
 
 
 def word_for(kind: type) -> Word | None:
     """Return the word for the values of a class, ``None`` if there is none."""
     if word := WORDS.get(kind):
         return word
-    numpy = sys.modules.get("numpy")
-    if numpy is None:
-        return None
-    if kind is numpy.ndarray:
+    loaded = sys.modules.get
+    if (numpy := loaded("numpy")) and kind is numpy.ndarray:
         return _ARRAY
-    return _SCALAR if inherits(kind, numpy.generic) else None
+    if numpy and inherits(kind, numpy.generic):
+        return _SCALAR
+    if (msgspec := loaded("msgspec")) and kind is msgspec.UnsetType:
+        return _UNSET
+    if (networks := loaded("pydantic.networks")) and kind.__name__ in _URLS:
+        return _URL if namespace_of(networks).get(kind.__name__) is kind else None
+    return None

@@ -49,8 +49,9 @@ from codec.samples import (
     Usage,
 )
 from codec.trips import no_code_of, no_import, of_samples
+from llmcache.codec.classes import ClassGone
 from llmcache.codec.frame import CorruptEntry, Frame, UnreadableEntry
-from llmcache.codec.kinds import ClassGone, fingerprint
+from llmcache.codec.shapes import fingerprint
 from llmcache.codec.tree import PLAIN, TREE, decode, encode, same
 
 PACKAGE = Path(llmcache.__file__).parent

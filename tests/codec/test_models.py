@@ -24,7 +24,8 @@ from codec.samples import (
 )
 from codec.trips import back_to_the_byte
 from llmcache import UncacheableValue
-from llmcache.codec.kinds import ClassGone, fingerprint
+from llmcache.codec.classes import ClassGone
+from llmcache.codec.shapes import fingerprint
 from llmcache.codec.tree import TREE, decode, encode, same
 
 HIDDEN = ("__pydantic_fields_set__", "__pydantic_extra__", "__pydantic_private__")

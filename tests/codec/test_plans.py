@@ -12,8 +12,7 @@ from codec import samples
 from codec.planting import payload
 from codec.samples import Point, Usage
 from llmcache.codec import plans
-from llmcache.codec.classes import find, name_of
-from llmcache.codec.kinds import ClassGone
+from llmcache.codec.classes import ClassGone, find, name_of
 from llmcache.codec.tree import TREE, decode, encode, same
 
 
