@@ -177,9 +177,7 @@ _HOOKS: Final = (
     "__pydantic_on_complete__",
     "model_parametrized_name",
 )
-_PLAIN_INIT_SUBCLASS: Final = [
-    class_attribute(kind, "__init_subclass__") for kind in (object, Generic)
-]
+_PLAIN_INIT_SUBCLASS: Final = [vars(kind)["__init_subclass__"] for kind in (object, Generic)]
 
 
 def _has_plain_schema(kind: Any, base: type) -> bool:
