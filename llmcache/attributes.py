@@ -1,4 +1,4 @@
-"""What an instance holds, read without running any code of its class."""
+"""What an instance holds, read without running any code of its class or of its metaclass."""
 
 from __future__ import annotations
 
@@ -36,15 +36,19 @@ def lineage(kind: type) -> tuple[type, ...]:
 
 
 _lineage: Final[Any] = vars(type)["__mro__"].__get__
+_class_name: Final[Any] = vars(type)["__name__"].__get__
 _class_names: Final[Any] = vars(type)["__dict__"].__get__
+_dictionary_place: Final[Any] = vars(type)["__dictoffset__"].__get__
+_flags: Final[Any] = vars(type)["__flags__"].__get__
 _module_names: Final[Any] = vars(ModuleType)["__dict__"].__get__
 
 
 def class_attribute(kind: type, name: str) -> Any:
     """Return what a class or an ancestor holds under *name*, ``None`` for nothing."""
     for ancestor in lineage(kind):
-        if name in vars(ancestor):
-            return vars(ancestor)[name]
+        names = _class_names(ancestor)
+        if name in names:
+            return names[name]
     return None
 
 
@@ -58,12 +62,12 @@ def namespace_of(holder: Any) -> Mapping[str, Any]:
 
 def has_dictionary(kind: type) -> bool:
     """Say whether the instances of a class have a ``__dict__``."""
-    return kind.__dictoffset__ != 0
+    return bool(_dictionary_place(kind))
 
 
 def is_heap_type(kind: type) -> bool:
     """Say whether a class was made while the program ran, as those of Python code are."""
-    return bool(kind.__flags__ & _HEAP_TYPE)
+    return bool(_flags(kind) & _HEAP_TYPE)
 
 
 def is_written_in_python(kind: type) -> bool:
@@ -76,7 +80,7 @@ def is_written_in_python(kind: type) -> bool:
         and item.__objclass__ is kind
         and name not in {"__dict__", "__weakref__"}
         and name not in slots
-        for name, item in vars(kind).items()
+        for name, item in _class_names(kind).items()
     )
 
 
@@ -91,9 +95,9 @@ def is_plain(kind: type, *bases: type) -> bool:
 
 def slots_of(kind: type) -> list[str]:
     """Return the names under which a class's own slots are attributes."""
-    slots: Any = vars(kind).get("__slots__", ())
+    slots: Any = _class_names(kind).get("__slots__", ())
     return [
-        f"_{kind.__name__.lstrip('_')}{slot}"
+        f"_{_class_name(kind).lstrip('_')}{slot}"
         if slot.startswith("__") and not slot.endswith("__")
         else slot
         for slot in ((slots,) if isinstance(slots, str) else slots)
@@ -110,7 +114,7 @@ def attributes_of(value: Any) -> dict[str, Any]:
     state: dict[str, Any] = {}
     for ancestor in lineage(kind):
         for slot in slots_of(ancestor):
-            descriptor = vars(ancestor).get(slot)
+            descriptor = _class_names(ancestor).get(slot)
             if type(descriptor) is MemberDescriptorType:
                 with suppress(AttributeError):
                     name = f"{ancestor.__qualname__}.{slot}" if slot in state else slot
@@ -124,7 +128,7 @@ def dictionary_of(value: Any) -> dict[str, Any]:
     """Return the ``__dict__`` of an instance, empty if it has none."""
     kind = type(value)
     for ancestor in lineage(kind):
-        descriptor = vars(ancestor).get("__dict__")
+        descriptor = _class_names(ancestor).get("__dict__")
         if type(descriptor) is GetSetDescriptorType:
             state = descriptor.__get__(value, kind)
             return state if type(state) is dict else {}

@@ -11,10 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
+import llmcache
+from llmcache.codec import kinds, ways
 from llmcache.codec.size import exceeds
+from llmcache.errors import UncacheableValue
 
 LARGE = 10_000
-LIMITS = [0, 100, 100_000]
 
 
 @dataclass
@@ -123,10 +125,62 @@ def in_itself(kind: str) -> Any:
     return value
 
 
-@pytest.mark.parametrize("limit", LIMITS)
+@pytest.mark.parametrize("limit", [100, 100_000])
 @pytest.mark.parametrize("kind", ["list", "dict", "tuple", "object", "objects", "slots", "model"])
-def test_what_contains_itself_exceeds_every_limit(kind: str, limit: int) -> None:
-    assert exceeds(in_itself(kind), limit)
+def test_what_contains_itself_is_refused(kind: str, limit: int) -> None:
+    with pytest.raises(UncacheableValue, match="contains itself"):
+        exceeds(in_itself(kind), limit)
+
+
+def test_what_is_in_a_value_twice_is_not_inside_of_itself() -> None:
+    text = ["a" * LARGE]
+    assert exceeds([text, [text], {"key": text}], 3 * LARGE)
+    assert not exceeds([text, [text], {"key": text}], 4 * LARGE)
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[type]:
+    """The classes whose kinds are looked for."""
+    found: list[type] = []
+
+    def kind_of(kind: type) -> Any:
+        found.append(kind)
+        return kinds.kind_of(kind)
+
+    monkeypatch.setattr(ways, "kind_of", kind_of)
+    return found
+
+
+class Drawn:
+    """Is registered, and made of parts that are there only while they are looked at."""
+
+
+def test_parts_that_are_made_for_counting_are_not_taken_for_one_another() -> None:
+    llmcache.register_type(Drawn, encode=lambda _: [[["a"], ["b"]]], decode=lambda _: Drawn())
+    assert not exceeds([[Drawn(), [Drawn()]] for _ in range(1000)], 1 << 20)
+
+
+def test_a_class_is_looked_at_once(asked: list[type]) -> None:
+    value = [[Answer(1), Slotted(2.5), Answer(Slotted(None))] for _ in range(100)]
+    assert not exceeds(value, 1 << 20)
+    assert sorted(asked, key=str) == [Answer, Slotted]
+    asked.clear()
+    assert not exceeds([True, None, 1, 1.5, "a", b"a", [], {}, (), set(), frozenset()], 1000)
+    assert asked == []
+
+
+def test_more_things_than_there_is_room_for_are_not_looked_at(asked: list[type]) -> None:
+    assert exceeds([Answer()] * LARGE, LARGE)
+    assert exceeds({"more": [Answer()] * LARGE}, LARGE)
+    assert Answer not in asked
+
+
+@pytest.mark.parametrize("make", [list, tuple, set, frozenset])
+def test_what_is_behind_many_others_counts(make: Any) -> None:
+    texts = [f"{number:020}" for number in range(LARGE)]
+    assert exceeds(make(texts), 28 * LARGE)
+    assert not exceeds(make(texts), 29 * LARGE)
+    assert exceeds(make([*texts, None]), 28 * LARGE)
 
 
 def test_it_stops_counting_as_soon_as_it_knows() -> None:

@@ -7,15 +7,11 @@ and their parts are the same.
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
 import sys
-import threading
-from collections.abc import Callable, Iterable, Sequence
-from enum import Enum, EnumMeta, Flag
+from collections.abc import Callable, Sequence
 from types import MemberDescriptorType
-from typing import Any, Final, NamedTuple, Protocol, TypeAlias, TypeVar
-from weakref import WeakKeyDictionary
+from typing import Any, Final, NamedTuple, Protocol, TypeVar
+from weakref import ref
 
 from llmcache.attributes import (
     attributes_of,
@@ -25,20 +21,19 @@ from llmcache.attributes import (
     inherits,
     is_plain,
     lineage,
+    namespace_of,
     slots_of,
 )
 from llmcache.codec import classes
 from llmcache.codec.classes import ClassGone
+from llmcache.codec.enums import EnumMembers
+from llmcache.codec.shapes import Build, Shape, check_fields, fingerprint
 from llmcache.errors import ConfigurationError, UncacheableValue
 
 T = TypeVar("T")
 
-Shape: TypeAlias = "list[Any]"
-"""JSON: the kind's name, the class's name, and what else instances share."""
-
-Build: TypeAlias = "Callable[[list[Any]], Any]"
-
 _new: Final = object.__new__
+_ATTRS_HASH: Final = "_attrs_cached_hash"
 
 
 class Kind(Protocol):
@@ -70,17 +65,6 @@ class Kind(Protocol):
         ...
 
 
-def fingerprint(names: Iterable[str]) -> str:
-    """Return a short mark that changes when a class's fields do."""
-    return hashlib.sha256(",".join(names).encode()).hexdigest()[:16]
-
-
-def check_fields(name: Any, mark: str, names: Iterable[str]) -> None:
-    """Raise `ClassGone` unless *mark* is the fingerprint of *names*."""
-    if fingerprint(names) != mark:
-        raise ClassGone(f"{name} has other fields now")
-
-
 def acts_when_gone(kind: type) -> bool:
     """Say whether instances of a class do something when they go, as copies would do again."""
     return class_attribute(kind, "__del__") is not None
@@ -91,9 +75,14 @@ def _is_copyable(kind: type, *bases: type) -> bool:
 
 
 def _state(value: Any) -> dict[str, Any]:
-    """Return what an instance holds, but for the note of `typing` by which alias it was made."""
+    """Return what an instance holds, but for what is noted there of this process alone.
+
+    That is by which alias of `typing` it was made, and its hash in attrs' keeping.
+    """
     state = attributes_of(value)
     state.pop("__orig_class__", None)
+    if _ATTRS_HASH in state:
+        state[_ATTRS_HASH] = None
     return state
 
 
@@ -110,7 +99,7 @@ class PlainObject:
 
     def claims(self, kind: type) -> bool:
         made = class_attribute(kind, "__dataclass_fields__") is not None
-        return (made or "__attrs_attrs__" in vars(kind)) and _is_copyable(kind)
+        return (made or "__attrs_attrs__" in namespace_of(kind)) and _is_copyable(kind)
 
     def shape(self, value: Any) -> Shape:
         kind = type(value)
@@ -124,10 +113,10 @@ class PlainObject:
         _, name, mark, names = shape
         check_fields(name, mark, self._fields(kind))
         known = {
-            slot: vars(ancestor)[slot].__set__
+            slot: namespace_of(ancestor)[slot].__set__
             for ancestor in reversed(lineage(kind))
             for slot in slots_of(ancestor)
-            if type(vars(ancestor).get(slot)) is MemberDescriptorType
+            if type(namespace_of(ancestor).get(slot)) is MemberDescriptorType
         }
         setters = {attribute: known[attribute] for attribute in names if attribute in known}
         others = [attribute for attribute in names if attribute not in known]
@@ -147,9 +136,10 @@ class PlainObject:
 
     @staticmethod
     def _fields(kind: Any) -> list[str]:
-        if dataclasses.is_dataclass(kind):
-            return [field.name for field in dataclasses.fields(kind)]
-        return [field.name for field in kind.__attrs_attrs__]
+        fields = class_attribute(kind, "__dataclass_fields__")
+        if fields is None:
+            return [field.name for field in class_attribute(kind, "__attrs_attrs__")]
+        return list(fields)
 
 
 class NamedTuples:
@@ -164,58 +154,15 @@ class NamedTuples:
     def shape(self, value: Any) -> Shape:
         kind = type(value)
         _check_bare(value)
-        return [self.name, classes.name_of(kind), fingerprint(kind._fields)]
+        return [self.name, classes.name_of(kind), fingerprint(class_attribute(kind, "_fields"))]
 
     def parts(self, value: Any) -> Sequence[Any]:
         return list(tuple.__iter__(value))
 
     def builder(self, kind: Any, shape: Shape) -> Build:
         _, name, mark = shape
-        check_fields(name, mark, kind._fields)
+        check_fields(name, mark, class_attribute(kind, "_fields"))
         return lambda parts: tuple.__new__(kind, parts)
-
-
-class EnumMembers:
-    """Members of enums, by name; combined flags by value."""
-
-    name = "enum"
-
-    def claims(self, kind: type) -> bool:
-        return inherits(type(kind), EnumMeta)
-
-    def shape(self, value: Any) -> Shape:
-        kind = type(value)
-        name = value._name_ if self._is_listed(value) else None
-        return [self.name, classes.name_of(kind), self._mark(kind), name]
-
-    def parts(self, value: Any) -> Sequence[Any]:
-        return [] if self._is_listed(value) else [value._value_]
-
-    @staticmethod
-    def _is_listed(value: Any) -> bool:
-        return type(value).__members__.get(value._name_) is value
-
-    def builder(self, kind: Any, shape: Shape) -> Build:
-        _, name, mark, member = shape
-        if self._mark(kind) != mark:
-            raise ClassGone(f"{name} has other members now")
-        if member in kind.__members__:
-            found = vars(kind)["_member_map_"][member]
-            return lambda parts: found
-        if not issubclass(kind, Flag) or any(
-            "_missing_" in vars(base) for base in kind.__mro__[: kind.__mro__.index(Flag)]
-        ):
-            raise ClassGone(f"{name} has no member {member}")
-        return lambda parts: kind(parts[0])
-
-    @staticmethod
-    def _mark(kind: Any) -> str:
-        members: Iterable[tuple[str, Enum]] = kind.__members__.items()
-        plain = (str, int, float, bytes, bool)
-        return fingerprint(
-            f"{name}={member._value_!r}" if type(member._value_) in plain else name
-            for name, member in members
-        )
 
 
 class MsgspecStruct:
@@ -228,6 +175,7 @@ class MsgspecStruct:
         return (
             msgspec is not None
             and inherits(kind, msgspec.Struct)
+            and type(kind) is type(msgspec.Struct)
             and class_attribute(kind, "__post_init__") is None
             and not has_dictionary(kind)
             and not acts_when_gone(kind)
@@ -300,15 +248,15 @@ class RegisteredTypes:
     name = "registered"
 
     def __init__(self) -> None:
-        self._types: WeakKeyDictionary[type, Registration] = WeakKeyDictionary()
-        self._lock = threading.RLock()
+        # By their ids: a metaclass may have a hash of its own.
+        self._types: dict[int, tuple[ref[type], Registration]] = {}
 
     def register(self, kind: type, registration: Registration) -> None:
-        with self._lock:
-            self._types[kind] = registration
+        place = id(kind)
+        self._types[place] = ref(kind, lambda _: self._types.pop(place)), registration
 
     def claims(self, kind: type) -> bool:
-        return kind in self._types
+        return id(kind) in self._types
 
     def shape(self, value: Any) -> Shape:
         return [self.name, classes.name_of(type(value))]
@@ -316,7 +264,7 @@ class RegisteredTypes:
     def parts(self, value: Any) -> Sequence[Any]:
         kind = type(value)
         try:
-            return [self._types[kind].encode(value)]
+            return [self._types[id(kind)][1].encode(value)]
         except UncacheableValue:
             raise
         except Exception as error:  # noqa: BLE001
@@ -325,7 +273,7 @@ class RegisteredTypes:
             raise UncacheableValue(f"encode= of {name} raises {raised}") from None
 
     def builder(self, kind: Any, shape: Shape) -> Build:
-        return lambda parts: self._types[kind].decode(parts[0])
+        return lambda parts: self._types[id(kind)][1].decode(parts[0])
 
 
 _registered: Final = RegisteredTypes()

@@ -8,19 +8,14 @@ nothing has to be looked for when it is read.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
+from itertools import islice
 from typing import Any, Final, TypeAlias
 
 from llmcache.attributes import class_attribute, dictionary_of, inherits, lineage, slots_of
 from llmcache.codec import classes
-from llmcache.codec.kinds import (
-    Build,
-    Shape,
-    acts_when_gone,
-    check_fields,
-    fingerprint,
-    is_registered,
-)
+from llmcache.codec.kinds import acts_when_gone, is_registered
+from llmcache.codec.shapes import Build, Read, Shape, check_fields, fingerprint
 from llmcache.errors import UncacheableValue
 
 NAME: Final = "pydantic"
@@ -28,12 +23,11 @@ NAME: Final = "pydantic"
 Reader: TypeAlias = "int | list[int] | None"
 """JSON: a model of this shape, a list of them, or anything that may hold tags."""
 
-Read: TypeAlias = "Callable[[Any], Any]"
-
-# How a model's extra or private values are: not there, none, or some.
+# How a model's extra or private values are: not there, none, plain, or with tags in them.
 _NOT: Final = 0
 _EMPTY: Final = 1
-_SOME: Final = 2
+_PLAIN: Final = 2
+_TAGGED: Final = 3
 
 
 def is_model(kind: type) -> bool:
@@ -90,18 +84,34 @@ def _members() -> Mapping[str, Any]:
     return vars(sys.modules["pydantic"].BaseModel)  # type: ignore[no-any-return]
 
 
-def shape_of(model: Any, readers: dict[str, Reader]) -> Shape:
-    """Return what *model* shares with others, given how its fields are read."""
+def form_of(values: Any, *, tagged: bool) -> int:
+    """Return how a model's extra or private values are."""
+    return _NOT if values is None else _EMPTY if not values else _TAGGED if tagged else _PLAIN
+
+
+def shape_of(model: Any, forms: list[int], readers: dict[str, Reader]) -> Shape:
+    """Return what *model* shares with others.
+
+    Args:
+        model: the model.
+        forms: how its extra and its private values are.
+        readers: how its fields are read that are not plain.
+    """
     kind = type(model)
-    attributes, extra, private = parts_of(model)
+    names = list(dictionary_of(model))
+    fields_set = fields_set_of(model)
+    if any(type(name) is not str for name in fields_set):
+        raise UncacheableValue("the result is a model with fields set that are no names")
+    places = {name: place for place, name in enumerate(names)}
+    given = [places.get(name, name) for name in fields_set]
+    common = _common(names, _fields(kind))
     return [
         NAME,
         classes.name_of(kind),
         fingerprint(_names(kind)),
-        sorted(fields_set_of(model)),
-        list(attributes),
-        _form(extra),
-        _form(private),
+        sorted(given, key=str),
+        [common, *names[common:]],
+        *forms,
         readers,
     ]
 
@@ -113,43 +123,74 @@ def builder(kind: Any, shape: Shape, reads: dict[str, Read], read_others: Read) 
         kind: the class.
         shape: as `shape_of` made it.
         reads: what reads the fields that are not plain.
-        read_others: what reads extra and private values.
+        read_others: what reads extra and private values that are not plain.
 
     Raises:
         ClassGone: if the class has changed.
     """
-    _, name, mark, names_set, names, extra_form, private_form, _ = shape
+    _, name, mark, given, (common, *others), extra_form, private_form, _ = shape
     check_fields(name, mark, _names(kind))
+    names = [*islice(_fields(kind), common), *others]
+    blank = dict.fromkeys(names)
+    copy_fields = {names[one] if type(one) is int else one for one in given}.copy
+    nested = tuple(reads.items())
+    has_extra, has_private = extra_form > _NOT, private_form > _NOT
+    some_extra, some_private = extra_form > _EMPTY, private_form > _EMPTY
+    tagged_extra, tagged_private = extra_form == _TAGGED, private_form == _TAGGED
     new = object.__new__
     members = _members()
     set_dict = members["__dict__"].__set__
     set_fields = members["__pydantic_fields_set__"].__set__
     set_extra = members["__pydantic_extra__"].__set__
     set_private = members["__pydantic_private__"].__set__
-    fields_set, blank = set(names_set), dict.fromkeys(names)
-    nested = list(reads.items())
-    has_extra, some_extra = extra_form != _NOT, extra_form == _SOME
-    has_private, some_private = private_form != _NOT, private_form == _SOME
 
     def build(parts: list[Any]) -> Any:
         record = parts[0]
         for field, read in nested:
             record[field] = read(record[field])
-        state = blank.copy()
-        state.update(record)
         model = new(kind)
-        set_dict(model, state)
-        set_fields(model, fields_set.copy())
-        set_extra(model, read_others(parts[1]) if some_extra else {} if has_extra else None)
-        set_private(model, read_others(parts[-1]) if some_private else {} if has_private else None)
+        set_dict(model, blank | record)
+        set_fields(model, copy_fields())
+        set_extra(model, {} if has_extra else None)
+        set_private(model, {} if has_private else None)
         return model
 
-    return build
+    # Two of a kind: one more call, or what few models need, is a good part of the time.
+    def build_with_others(parts: list[Any]) -> Any:
+        record = parts[0]
+        for field, read in nested:
+            record[field] = read(record[field])
+        extra = parts[1] if some_extra else {} if has_extra else None
+        if tagged_extra:
+            extra = read_others(extra)
+        private = parts[-1] if some_private else {} if has_private else None
+        if tagged_private:
+            private = read_others(private)
+        if (some_extra and type(extra) is not dict) or (some_private and type(private) is not dict):
+            raise ValueError("no values by name")
+        model = new(kind)
+        set_dict(model, blank | record)
+        set_fields(model, copy_fields())
+        set_extra(model, extra)
+        set_private(model, private)
+        return model
+
+    return build_with_others if some_extra or some_private else build
 
 
 def _names(kind: Any) -> list[str]:
-    return [*kind.__pydantic_fields__, *kind.__private_attributes__]
+    return [*_fields(kind), *class_attribute(kind, "__private_attributes__")]
 
 
-def _form(values: dict[str, Any] | None) -> int:
-    return _NOT if values is None else _SOME if values else _EMPTY
+def _fields(kind: type) -> dict[str, Any]:
+    return class_attribute(kind, "__pydantic_fields__")  # type: ignore[no-any-return]
+
+
+def _common(names: Iterable[Any], others: Iterable[Any]) -> int:
+    """Return how many names both begin with."""
+    number = 0
+    for name, other in zip(names, others, strict=False):
+        if name != other:
+            break
+        number += 1
+    return number

@@ -1,14 +1,15 @@
 """Values as JSON: plain where they are plain, tagged where JSON has no word for them.
 
-A payload is the list of shapes, a line end, and the tree. In the tree a
-mapping with the member ``!`` is a tag, and everything else is itself; a
-mapping that has such a member of its own is written as a tag too.
+A payload is a list of shapes and how the root is read, a line end, and the
+tree. In the tree a mapping with the member ``!`` is a tag, and everything else
+is itself; a mapping that has such a member of its own is written as a tag too.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from array import array
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from math import copysign, isfinite, isnan
 from typing import Any, Final
@@ -16,16 +17,19 @@ from typing import Any, Final
 import orjson
 
 from llmcache.codec import models
-from llmcache.codec.kinds import BY_NAME, Build, Shape, class_of, kind_of
+from llmcache.codec.kinds import BY_NAME, class_of, kind_of
 from llmcache.codec.models import Reader, is_model
 from llmcache.codec.plans import Plans
-from llmcache.codec.words import BY_TAG, WORDS, Word, word_for
+from llmcache.codec.shapes import Build, Read, Shape
+from llmcache.codec.ways import MODEL, Ways
+from llmcache.codec.words import BY_TAG, WORDS, Word
 from llmcache.errors import UncacheableValue
 
 PLAIN: Final = 0
 TREE: Final = 1
 
 _TAG: Final = "!"
+_ROOT: Final = "root"
 _dumps = orjson.dumps
 _loads = orjson.loads
 
@@ -39,10 +43,11 @@ def encode(value: Any) -> tuple[int, bytes]:
     """
     writer = _TreeWriter()
     try:
-        tree = writer.write(value)
-        if not writer.tags:
+        readers: dict[str, Reader] = {}
+        tree = writer.field(_ROOT, value, readers)
+        if not readers:
             return PLAIN, _dumps(tree)
-        return TREE, _dumps(writer.shapes) + b"\n" + _dumps(tree)
+        return TREE, _dumps([*writer.shapes, readers[_ROOT]]) + b"\n" + _dumps(tree)
     except UncacheableValue:
         raise
     except (RecursionError, orjson.JSONEncodeError):
@@ -62,9 +67,8 @@ def decode(codec: int, payload: bytes) -> Any:
         return _loads(payload)
     if codec != TREE:
         raise ValueError("a payload of an unknown codec")
-    shapes, _, tree = payload.partition(b"\n")
-    root = _loads(tree)
-    return _read(root, _plans.builders(shapes)) if type(root) in _NESTS else root
+    head, _, tree = payload.partition(b"\n")
+    return _plans.read(head)(_loads(tree))
 
 
 def check_comes_back(value: Any, codec: int, payload: bytes) -> None:
@@ -94,33 +98,55 @@ def same(a: Any, b: Any) -> bool:
     `nan` is the same as `nan`, mappings have the same order, and sets have
     none. No ``__eq__`` of theirs is asked.
     """
-    kind = type(a)
-    if kind is not type(b):
-        return False
-    if kind in _EXACT:
-        return bool(a == b)
-    if kind is float:
-        return (a == b and copysign(1, a) == copysign(1, b)) or (isnan(a) and isnan(b))
-    if kind is list or kind is tuple:
-        return len(a) == len(b) and all(map(same, a, b))
-    if kind is dict:
-        return len(a) == len(b) and all(map(same, a, b)) and all(map(same, a.values(), b.values()))
-    if kind is set or kind is frozenset:
-        return _bag(a) == _bag(b)
-    if word := word_for(kind):
-        return bool(word.write(a) == word.write(b))
-    if is_model(kind):
-        return models.fields_set_of(a) == models.fields_set_of(b) and all(
-            map(same, models.parts_of(a), models.parts_of(b))
-        )
-    adapter = kind_of(kind)
-    if adapter is None or adapter.shape(a) != adapter.shape(b):
-        return False
-    ours, theirs = adapter.parts(a), adapter.parts(b)
-    return len(ours) == len(theirs) and all(map(same, ours, theirs))
+    return _Comparison().same(a, b)
 
 
+class _Comparison:
+    def __init__(self) -> None:
+        self._ways = Ways()
+
+    def same(self, a: Any, b: Any) -> bool:
+        kind = type(a)
+        if kind is not type(b):
+            return False
+        if kind in _EXACT:
+            return bool(a == b)
+        if kind is float:
+            return (a == b and copysign(1, a) == copysign(1, b)) or (isnan(a) and isnan(b))
+        if kind is list or kind is tuple:
+            return _are_equal(a, b) or self._all_same(a, b)
+        if kind is dict:
+            return self._all_same(a, b) and self._all_same(a.values(), b.values())
+        if kind is set or kind is frozenset:
+            return _bag(a) == _bag(b)
+        way = self._ways[kind]
+        if type(way) is Word:
+            return bool(way.write(a) == way.write(b))
+        if way is MODEL:
+            return models.fields_set_of(a) == models.fields_set_of(b) and all(
+                map(self.same, models.parts_of(a), models.parts_of(b))
+            )
+        if way is None or way.shape(a) != way.shape(b):
+            return False
+        return self._all_same(way.parts(a), way.parts(b))
+
+    def _all_same(self, some: Collection[Any], others: Collection[Any]) -> bool:
+        return len(some) == len(others) and all(map(self.same, some, others))
+
+
+_CONTAINERS: Final = frozenset({list, dict, tuple, set, frozenset})
 _EXACT: Final = frozenset({type(None), bool, int, str})
+_PLAIN: Final = _CONTAINERS | _EXACT | {float}
+
+
+def _are_equal(some: Sequence[Any], others: Sequence[Any]) -> bool:
+    """Say at once of two lists of texts or numbers that they are the same; else say nothing."""
+    kinds = set(map(type, some))
+    if len(kinds) != 1 or kinds != set(map(type, others)):
+        return False
+    if float in kinds:
+        return array("d", some).tobytes() == array("d", others).tobytes()
+    return kinds <= _EXACT and bool(some == others)
 
 
 def _bag(items: Iterable[Any]) -> list[bytes]:
@@ -131,6 +157,7 @@ class _TreeWriter:
     def __init__(self) -> None:
         self.shapes: list[Shape] = []
         self.tags = 0
+        self._ways = Ways()
         self._places: dict[bytes, int] = {}
         self._open: set[int] = set()
 
@@ -144,15 +171,15 @@ class _TreeWriter:
             return value if -(2**63) <= value < 2**64 else self._word(WORDS[int], value)
         if kind is float:
             return value if isfinite(value) else self._word(WORDS[float], value)
-        if word := word_for(kind):
-            return self._word(word, value)
+        if kind not in _CONTAINERS and type(way := self._ways[kind]) is Word:
+            return self._word(way, value)
         with self._inside(value):
             return self._container(value, kind)
 
     def _container(self, value: Any, kind: type) -> Any:
         write = self.write
         if kind is list:
-            return [write(item) for item in value]
+            return value if _is_plain(value) else [write(item) for item in value]
         if kind is dict:
             if all(type(key) is str and _is_unicode(key) for key in value) and _TAG not in value:
                 return {key: write(item) for key, item in value.items()}
@@ -161,16 +188,16 @@ class _TreeWriter:
             return self._tag(kind.__name__, *sorted(map(write, value), key=_dumps))
         if kind is tuple:
             return self._tag(kind.__name__, *map(write, value))
-        if is_model(kind):
+        way = self._ways[kind]
+        if way is MODEL:
             place, parts = self._model(value)
             return self._tag(place, *parts)
-        adapter = kind_of(kind)
-        if adapter is None:
+        if way is None:
             raise UncacheableValue(
                 f"the result holds a {kind.__module__}.{kind.__qualname__}, "
                 "which would not come back as it was; llmcache.register_type() says how it can"
             )
-        return self._tag(self._place(adapter.shape(value)), *map(write, adapter.parts(value)))
+        return self._tag(self._place(way.shape(value)), *map(write, way.parts(value)))
 
     def _model(self, model: Any) -> tuple[int, list[Any]]:
         """Return the place of a model's shape, and its record and other values."""
@@ -179,18 +206,24 @@ class _TreeWriter:
         record: dict[str, Any] = {}
         for name, item in attributes.items():
             if item is not None:
-                record[name] = self._field(name, item, readers)
-        others = [self.write(values) for values in (extra, private) if values]
-        return self._place(models.shape_of(model, readers)), [record, *others]
+                record[name] = self.field(name, item, readers)
+        parts, forms = [record], []
+        for values in (extra, private):
+            tags = self.tags
+            if values:
+                parts.append(self.write(values))
+            forms.append(models.form_of(values, tagged=self.tags > tags))
+        return self._place(models.shape_of(model, forms, readers)), parts
 
-    def _field(self, name: str, item: Any, readers: dict[str, Reader]) -> Any:
+    def field(self, name: str, item: Any, readers: dict[str, Reader]) -> Any:
         """Return the field of a record, and note how to read it unless it is plain."""
-        if is_model(type(item)):
+        kind = type(item)
+        if self._is_model(kind):
             with self._inside(item):
                 place, parts = self._model(item)
             readers[name] = place
             return parts
-        if type(item) is list and item and all(is_model(type(one)) for one in item):
+        if kind is list and item and all(self._is_model(type(one)) for one in item):
             with self._inside(item):
                 written = [self._element(one) for one in item]
             places = {place for place, _ in written}
@@ -204,6 +237,9 @@ class _TreeWriter:
         if self.tags > tags:
             readers[name] = None
         return plain
+
+    def _is_model(self, kind: type) -> bool:
+        return kind not in _PLAIN and self._ways[kind] is MODEL
 
     def _element(self, model: Any) -> tuple[int, list[Any]]:
         with self._inside(model):
@@ -242,13 +278,12 @@ class _Speller(_TreeWriter):
         return hashlib.sha256(_dumps(shape)).hexdigest()
 
 
-def _builder_for(shape: Shape, builders: list[Build]) -> tuple[type, Build]:
-    """Return the class of a shape, and what makes its objects.
+def _builder_for(shape: Shape, builders: list[Build]) -> Build:
+    """Return what makes the objects of a shape from their parts as they are in the tree.
 
     Args:
         shape: one of a list.
-        builders: those of the shapes before it; the others will follow. Each
-            gets the parts of an object as they are in the tree.
+        builders: those of the shapes before it; the others will follow.
 
     Raises:
         ClassGone: if the class is gone, has changed, or is of another kind.
@@ -258,22 +293,23 @@ def _builder_for(shape: Shape, builders: list[Build]) -> tuple[type, Build]:
         # Of several that claim a class, the first is the one that writes it.
         found = class_of(shape, lambda found: kind_of(found) is kind)
         build = kind.builder(found, shape)
-        return found, lambda parts: build(_read(parts, builders))
+        return lambda parts: build(_read(parts, builders))
     found = class_of(shape, is_model)
-
-    def read_for(reader: Reader) -> Callable[[Any], Any]:
-        if reader is None:
-            return lambda node: _read(node, builders)
-        if isinstance(reader, list):
-            one = builders[_place(reader[0])]
-            return lambda nodes: [one(node) for node in nodes]
-        return builders[_place(reader)]
-
-    reads = {name: read_for(reader) for name, reader in shape[-1].items()}
-    return found, models.builder(found, shape, reads, read_for(None))
+    reads = {name: _reader_for(reader, builders) for name, reader in shape[-1].items()}
+    return models.builder(found, shape, reads, _reader_for(None, builders))
 
 
-_plans: Final = Plans(_builder_for)
+def _reader_for(reader: Reader, builders: list[Build]) -> Read:
+    """Return what makes the value of a part of the tree."""
+    if reader is None:
+        return lambda node: _read(node, builders) if type(node) in _NESTS else node
+    if isinstance(reader, list):
+        one = builders[_place(reader[0])]
+        return lambda nodes: [one(node) for node in nodes]
+    return builders[_place(reader)]
+
+
+_plans: Final = Plans(_builder_for, _reader_for)
 
 
 def _read(node: Any, builders: list[Build]) -> Any:
@@ -302,13 +338,36 @@ def _place(place: int) -> int:
     return place
 
 
+def _read_dict(pairs: list[Any]) -> dict[Any, Any]:
+    _keys([key for key, _ in pairs])
+    return dict(pairs)
+
+
+def _keys(items: list[Any]) -> list[Any]:
+    """Refuse items many of which have one hash: in a set each is compared with all others."""
+    if len(items) > _ALIKE and len(items) - len(set(map(hash, items))) > _ALIKE:
+        raise ValueError("too many items of one hash")
+    return items
+
+
+_ALIKE: Final = 32
 _NESTS: Final = frozenset({list, dict})
 _BUILDERS: Final[dict[str, Callable[[list[Any]], Any]]] = {
-    "dict": dict,
+    "dict": _read_dict,
     "tuple": tuple,
-    "set": set,
-    "frozenset": frozenset,
+    "set": lambda items: set(_keys(items)),
+    "frozenset": lambda items: frozenset(_keys(items)),
 }
+
+
+def _is_plain(items: list[Any]) -> bool:
+    """Say of a list of texts or numbers that JSON has words for all of them."""
+    kinds = set(map(type, items))
+    if kinds == {str}:
+        return _is_unicode("".join(items))
+    if kinds == {int}:
+        return bool(min(items) >= -(2**63) and max(items) < 2**64)
+    return kinds == {float} and all(map(isfinite, items))
 
 
 def _is_unicode(text: str) -> bool:

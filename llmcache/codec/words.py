@@ -20,7 +20,7 @@ from typing import Any, Final
 from uuid import UUID, SafeUUID
 from zoneinfo import ZoneInfo, available_timezones
 
-from llmcache.attributes import inherits
+from llmcache.attributes import inherits, namespace_of
 from llmcache.codec.classes import ClassGone
 from llmcache.errors import UncacheableValue
 
@@ -116,6 +116,69 @@ def _read_base64(written: str) -> bytes:
     return base64.b64decode(written, validate=True)
 
 
+_DIGITS: Final = 8192
+"""Numbers of more digits take long to do anything with, once they are read."""
+
+_FEW: Final = 512
+"""The like where several integers are divided by one another at once."""
+
+
+def _integer(value: int, digits: int = _DIGITS) -> str:
+    if value.bit_length() > 4 * digits:
+        raise _too_long(value)
+    return f"{value:x}"
+
+
+def _read_integer(written: str, digits: int = _DIGITS) -> int:
+    _check_length(written, digits)
+    return int(written, 16)
+
+
+def _integers(*values: int) -> list[str]:
+    return [_integer(value, _FEW) for value in values]
+
+
+def _read_integers(written: list[str]) -> list[int]:
+    return [_read_integer(each, _FEW) for each in written]
+
+
+def _read_fraction(written: Any) -> Fraction:
+    numerator, denominator = _read_integers(written)
+    return Fraction(numerator, denominator)
+
+
+def _read_range(written: Any) -> range:
+    start, stop, step = _read_integers(written)
+    return range(start, stop, step)
+
+
+def _decimal(value: Decimal) -> str:
+    written = str(value)
+    if len(written) > _DIGITS:
+        raise _too_long(value)
+    return written
+
+
+def _read_decimal(written: str) -> Decimal:
+    _check_length(written, _DIGITS)
+    return Decimal(written)
+
+
+def _read_float(written: str) -> float:
+    _check_length(written, _DIGITS)
+    return float(written)
+
+
+def _check_length(written: str, digits: int) -> None:
+    # One more for the sign.
+    if len(written) > digits + 1:
+        raise ValueError("a number of too many digits")
+
+
+def _too_long(value: Any) -> UncacheableValue:
+    return UncacheableValue(f"the result has a {type(value).__name__} of too many digits")
+
+
 _DTYPE: Final = re.compile(r"[<>|=]?(?:[?biufcSU]\d{0,9}|[mM]8(?:\[\w+\])?)")
 
 
@@ -148,9 +211,21 @@ def _read_scalar(written: Any) -> Any:
     return _read_array([spelled, [1], "C", data])[0]
 
 
+_URLS: Final = frozenset({"AnyUrl", "AnyHttpUrl", "HttpUrl", "AnyWebsocketUrl", "WebsocketUrl"})
+
+
+def _read_url(written: Any) -> Any:
+    name, text = written
+    if name not in _URLS:
+        raise ValueError("no URL")
+    url = object.__new__(namespace_of(_module("pydantic.networks"))[name])
+    url._url = _module("pydantic_core").Url(text)
+    return url
+
+
 WORDS: Final[dict[type, Word]] = {
-    int: Word("int", lambda value: f"{value:x}", lambda written: int(written, 16)),
-    float: Word("float", repr, float),
+    int: Word("int", _integer, _read_integer),
+    float: Word("float", repr, _read_float),
     str: Word(
         "text",
         lambda value: value.encode("utf-8", "surrogatepass").hex(),
@@ -161,17 +236,17 @@ WORDS: Final[dict[type, Word]] = {
     complex: Word(
         "complex",
         lambda value: [repr(value.real), repr(value.imag)],
-        lambda written: complex(float(written[0]), float(written[1])),
+        lambda written: complex(_read_float(written[0]), _read_float(written[1])),
     ),
     date: Word("date", date.isoformat, date.fromisoformat),
     time: Word("time", _time, _read_time),
     datetime: Word("datetime", _datetime, _read_datetime),
     timedelta: Word("timedelta", _timedelta, lambda written: timedelta(*written)),
-    Decimal: Word("decimal", str, Decimal),
+    Decimal: Word("decimal", _decimal, _read_decimal),
     Fraction: Word(
         "fraction",
-        lambda value: [f"{value.numerator:x}", f"{value.denominator:x}"],
-        lambda written: Fraction(int(written[0], 16), int(written[1], 16)),
+        lambda value: _integers(value.numerator, value.denominator),
+        _read_fraction,
     ),
     UUID: Word(
         "uuid",
@@ -180,8 +255,8 @@ WORDS: Final[dict[type, Word]] = {
     ),
     range: Word(
         "range",
-        lambda value: [f"{n:x}" for n in (value.start, value.stop, value.step)],
-        lambda written: range(*(int(n, 16) for n in written)),
+        lambda value: _integers(value.start, value.stop, value.step),
+        _read_range,
     ),
     type(...): Word("ellipsis", lambda value: 0, lambda written: ...),
     PurePosixPath: Word("pureposixpath", str, PurePosixPath),
@@ -190,17 +265,23 @@ WORDS: Final[dict[type, Word]] = {
 }
 _ARRAY: Final = Word("ndarray", _array, _read_array)
 _SCALAR: Final = Word("numpy", _scalar, _read_scalar)
+_UNSET: Final = Word("unset", lambda value: 0, lambda written: _module("msgspec").UNSET)
+_URL: Final = Word("url", lambda value: [type(value).__name__, str(value)], _read_url)
 
-BY_TAG: Final = {word.tag: word for word in (*WORDS.values(), _ARRAY, _SCALAR)}
+BY_TAG: Final = {word.tag: word for word in (*WORDS.values(), _ARRAY, _SCALAR, _UNSET, _URL)}
 
 
 def word_for(kind: type) -> Word | None:
     """Return the word for the values of a class, ``None`` if there is none."""
     if word := WORDS.get(kind):
         return word
-    numpy = sys.modules.get("numpy")
-    if numpy is None:
-        return None
-    if kind is numpy.ndarray:
+    loaded = sys.modules.get
+    if (numpy := loaded("numpy")) and kind is numpy.ndarray:
         return _ARRAY
-    return _SCALAR if inherits(kind, numpy.generic) else None
+    if numpy and inherits(kind, numpy.generic):
+        return _SCALAR
+    if (msgspec := loaded("msgspec")) and kind is msgspec.UnsetType:
+        return _UNSET
+    if (networks := loaded("pydantic.networks")) and kind.__name__ in _URLS:
+        return _URL if namespace_of(networks).get(kind.__name__) is kind else None
+    return None

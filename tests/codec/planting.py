@@ -20,14 +20,19 @@ class OpenStore(MemoryStore):
     def __init__(self) -> None:
         super().__init__()
         self.held: dict[str, bytes] = {}
-        self.foreign: dict[str, Any] = {}
+        self.odd: dict[str, Any] = {}
 
-    def set(self, key: str, data: bytes, ttl: float, within: float = 0.0) -> bool:
+    def get(self, key: str, within: float = math.inf) -> Any:
+        return self.odd[key] if key in self.odd else super().get(key, within)
+
+    def set(self, key: str, data: bytes, ttl: float, within: float = math.inf) -> bool:
         self.held[key] = data
-        return super().set(key, data, ttl)
+        self.odd.pop(key, None)
+        return super().set(key, data, ttl, within)
 
-    def get(self, key: str, within: float = 0.0) -> Any:
-        return self.foreign.pop(key) if key in self.foreign else super().get(key)
+    def delete(self, key: str, within: float = math.inf) -> bool:
+        self.odd.pop(key, None)
+        return super().delete(key, within)
 
 
 class Upstream:
@@ -88,10 +93,11 @@ class Upstream:
 
     def plant(self, data: Any) -> None:
         """Put *data* where the answer is."""
+        key = self.key()
         if isinstance(data, bytes):
-            self.store.set(self.key(), data, math.inf)
+            self.store.set(key, data, math.inf)
         else:
-            self.store.foreign[self.key()] = data
+            self.store.odd[key] = data
 
     def plant_payload(self, codec: int, payload: bytes, **said: Any) -> None:
         """Put a whole entry with this payload where the answer is."""
@@ -121,6 +127,7 @@ def entry(**said: Any) -> Entry:
     return Entry(**usual | said)
 
 
-def payload(shapes: Any, tree: Any) -> bytes:
+def payload(shapes: Any, tree: Any, root: Any = None) -> bytes:
     """Return a payload as `llmcache.codec.tree` writes them."""
-    return orjson.dumps(shapes) + b"\n" + orjson.dumps(tree)
+    head = [*shapes, root] if isinstance(shapes, list | tuple) else shapes
+    return orjson.dumps(head) + b"\n" + orjson.dumps(tree)

@@ -341,6 +341,16 @@ class FrozenShape:
     name: Any
 
 
+@attrs.frozen(cache_hash=True)
+class HashedShape:
+    name: str
+
+
+@attrs.frozen(cache_hash=True, slots=False)
+class HashedDictShape:
+    name: str
+
+
 @attrs.define(slots=False)
 class DictShape:
     name: Any

@@ -17,12 +17,13 @@ from typing import Generic, TypeVar
 import pytest
 from pydantic import BaseModel
 from twins import worlds
+from typing_extensions import TypeVar as WithDefault
 
 from codec import samples
 from codec.planting import Upstream, payload
 from codec.trips import no_import
-from llmcache.codec.classes import find, lookup, name_of
-from llmcache.codec.kinds import ClassGone, fingerprint
+from llmcache.codec.classes import ClassGone, find, lookup, name_of
+from llmcache.codec.shapes import fingerprint
 from llmcache.codec.tree import TREE, decode, encode, same
 
 ROOT = Path(__file__).parents[2]
@@ -53,6 +54,7 @@ from enum import Enum
 from typing import NamedTuple
 from msgspec import Struct
 from pydantic import BaseModel
+from typing_extensions import TypeVar as WithDefault
 """
 
 CHANGES = [
@@ -261,7 +263,7 @@ def test_a_local_class_has_a_name_that_no_other_process_makes():
     assert found == "None"
 
 
-def test_a_class_of_the_main_module_comes_back_there():
+def test_a_class_of_a_script_comes_back_there():
     script = """
         import dataclasses, enum
         from typing import Generic, NamedTuple, TypeVar
@@ -291,21 +293,53 @@ def test_a_class_of_the_main_module_comes_back_there():
             assert same(value, decode(*written)), value
             print(written[1].split(b'"')[3].decode())
     """
-    names = run(script).splitlines()
-    assert names[2:5] == ["__main__:Data", "__main__:Pair", "__main__:Color"]
+    assert "__main__" not in run(script)
+
+
+SCRIPT = """
+    import sys
+    from dataclasses import dataclass
+    from codec.samples import Box
+    from pydantic import BaseModel
+    from llmcache.codec.classes import ClassGone
+    from llmcache.codec.tree import decode, encode
+    __name__ = sys.argv[1]
+    sys.modules[__name__] = sys.modules["__main__"]
+    class Model(BaseModel):
+        x: {kind}
+    @dataclass
+    class Data:
+        x: {kind}
+    values = [Model(x="1"), Data("1"), Box[Model](item=Model(x="1"))]
+    if len(sys.argv) == 2:
+        print(*(encode(value)[1].hex() for value in values))
+    for written in sys.argv[2:]:
+        try:
+            print(decode(1, bytes.fromhex(written)))
+        except ClassGone:
+            print("gone")
+"""
+
+
+@pytest.mark.parametrize("name", ["__main__", "__mp_main__"])
+def test_a_class_of_a_script_is_not_that_of_another(name):
+    written = run(SCRIPT.replace("{kind}", "int"), name).split()
+    found = run(SCRIPT.replace("{kind}", "str"), name, *written)
+    assert found.split() == ["gone"] * 3
+
+
+def test_a_name_in_a_script_is_no_class_of_an_entry(monkeypatch):
+    monkeypatch.setattr(sys.modules["__main__"], "Usage", samples.Usage, raising=False)
+    assert find("__main__:Usage") is None
 
 
 GENERICS = """
     import sys, types
-    from typing import Generic, TypeVar
-    from pydantic import BaseModel
     from llmcache.codec.tree import decode, encode
-    T = TypeVar("T")
     for name in ("one", "two"):
         module = sys.modules[name] = types.ModuleType(name)
         exec("from pydantic import BaseModel\\nclass Answer(BaseModel):\\n    x: int", vars(module))
-    class Box(BaseModel, Generic[T]):
-        item: T
+    from codec.samples import Box
     first = sys.modules[sys.argv[1]].Answer
     Box[first]
     Box[sys.modules["one"].Answer], Box[sys.modules["two"].Answer]
@@ -355,6 +389,93 @@ def test_a_parametrised_model_is_made_where_there_is_none_yet():
     assert found == "Couple[int, Box[str]]"
 
 
+def test_a_model_of_a_type_variable_is_found_in_another_process():
+    text = "import codec.samples, sys\nfrom llmcache.codec.tree import decode, encode\n"
+    written = run(
+        text + "def f(): return codec.samples.Box[codec.samples.U]\n"
+        "print(encode(f().model_construct(item=1))[1].hex())"
+    )
+    text += "found = decode(1, bytes.fromhex(sys.argv[1]))\n"
+    found = run(text + "print(type(found) is codec.samples.Box[codec.samples.U])", written)
+    assert found == "True"
+
+
+Bound = TypeVar("Bound", bound=BaseModel)
+Among = TypeVar("Among", int, str)
+Default = WithDefault("Default", default=int)
+NoneByDefault = WithDefault("NoneByDefault", default=None)
+
+
+@pytest.mark.parametrize("variable", [Bound, Among, Default])
+def test_a_model_of_a_type_variable_that_says_more_is_found_where_it_was_made(variable):
+    class Box(BaseModel, Generic[T]):
+        item: T
+
+    samples.Own = Box
+    name = ["codec.samples:Own", f"{__name__}:{variable.__name__}"]
+    Box.__module__, Box.__qualname__ = "codec.samples", "Own"
+    try:
+        assert find(name) is None
+        made = Box[variable]
+        assert find(name) is made
+        assert name_of(made) == name
+    finally:
+        del samples.Own
+
+
+def test_a_model_of_a_type_variable_that_is_none_by_default_is_made():
+    name = ["codec.samples:Couple", f"{__name__}:NoneByDefault", f"{__name__}:T"]
+    assert find(name) is samples.Couple[NoneByDefault, T]
+
+
+def test_a_model_of_a_type_variable_that_no_module_holds_is_of_this_process():
+    local = TypeVar("local")
+    kind = samples.Box[local]
+    assert isinstance(name_of(kind), str)
+    assert find(name_of(kind)) is kind
+    assert find("codec.samples:U") is None
+
+
+HOOKS = [
+    "__class_getitem__",
+    "__get_pydantic_core_schema__",
+    "__init_subclass__",
+    "__pydantic_init_subclass__",
+    "__pydantic_on_complete__",
+    "model_parametrized_name",
+]
+
+
+@pytest.mark.parametrize("hook", [*HOOKS, "metaclass"])
+def test_a_parametrised_model_that_has_a_say_in_it_is_not_made(hook, monkeypatch):
+    ran = []
+
+    class Meta(type(BaseModel)):
+        def __new__(cls, *args, **kwargs):
+            ran.append(args[0])
+            return super().__new__(cls, *args, **kwargs)
+
+    def say(cls, *args, **kwargs):
+        ran.append(args)
+        if hook == "__get_pydantic_core_schema__":
+            source, handler = args
+            return handler(source)
+        return getattr(super(Own, cls), hook)(*args, **kwargs)
+
+    class Own(BaseModel, Generic[T], metaclass=Meta if hook == "metaclass" else type(BaseModel)):
+        item: T
+
+    if hook != "metaclass":
+        setattr(Own, hook, classmethod(say))
+    monkeypatch.setattr(samples, "Own", Own, raising=False)
+    ran.clear()
+    assert find(["codec.samples:Own", "builtins:int"]) is None
+    assert ran == []
+    assert Own[int](item=1).item == 1
+    assert ran
+    assert find(["codec.samples:Own", "builtins:int"]) is Own[int]
+
+
 BOX = fingerprint(["item"])
 
 
@@ -385,7 +506,7 @@ def test_a_parametrised_model_of_anything_else_is_gone(name, monkeypatch):
             return super().__class_getitem__(arguments)
 
     monkeypatch.setattr(samples, "Own", Own, raising=False)
-    shape = ["pydantic", name, BOX, [], ["item"], 0, 0, {}]
+    shape = ["pydantic", name, BOX, [], [1], 0, 0, {}]
     with pytest.raises((ClassGone, IndexError)):
         decode(TREE, payload([shape], {"!": [0, {"item": 1}]}))
     assert ran == []

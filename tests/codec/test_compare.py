@@ -67,6 +67,8 @@ ALIKE = [
     [Decimal("1.0"), Decimal("1.00"), Decimal("1E0")],
     [[1], (1,), {1}, frozenset({1}), {1: 1}, samples.Pair(1), np.array([1])],
     [samples.Pair(1, 2), samples.OtherPair(1, 2), (1, 2), samples.Span(1, 2)],
+    [[0.0, 1.0], [-0.0, 1.0], [0, 1], [False, True], [0, True], (0.0, 1.0), [math.nan, 1.0]],
+    [["a", "b"], ["a", "c"], ["a"], ["a", "b", "c"], ["a", b"b"], [1, 2]],
     [{}, [], (), set(), frozenset(), "", b"", None, samples.Tags([]), bytearray()],
     [{"a": 1, "b": 2}, {"b": 2, "a": 1}, {"a": 1}, {"a": 1, "b": 2, "c": 3}],
     [{1: 1}, {"1": 1}, {True: 1}, {1.0: 1}, [[1, 1]], {1: True}],

@@ -6,6 +6,8 @@ import ast
 import asyncio
 import base64
 import copy
+import dataclasses
+import enum
 import hashlib
 import json
 import pickle
@@ -13,16 +15,19 @@ import random
 import sys
 import time
 import types
+from collections import namedtuple
 from datetime import datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
+import attrs
 import numpy as np
 import orjson
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from loopback import LoopbackProvider, load_recordings
+from pydantic import BaseModel
 from sdk import call
 from twins import World, worlds
 
@@ -44,8 +49,9 @@ from codec.samples import (
     Usage,
 )
 from codec.trips import no_code_of, no_import, of_samples
+from llmcache.codec.classes import ClassGone
 from llmcache.codec.frame import CorruptEntry, Frame, UnreadableEntry
-from llmcache.codec.kinds import ClassGone, fingerprint
+from llmcache.codec.shapes import fingerprint
 from llmcache.codec.tree import PLAIN, TREE, decode, encode, same
 
 PACKAGE = Path(llmcache.__file__).parent
@@ -185,6 +191,7 @@ def test_an_answer_of_another_key_is_a_miss(whole):
     assert upstream.stats.corrupt == 1
 
 
+LONG = random.Random(0).randbytes(10**6).hex()
 USAGE = ["pydantic", "codec.samples:Usage", fingerprint(["tokens", "details"])]
 POINT = ["object", "codec.samples:Point", fingerprint(["x", "y"]), ["x", "y"]]
 EMPTY = fingerprint([])
@@ -291,6 +298,8 @@ TAGS = [
     ["uuid", 5],
     ["range", ["0", "1", "0"]],
     ["range", []],
+    ["range", ["1"]],
+    ["complex", ["1"]],
     ["range", ["0", "1", "1", "1"]],
     ["path", []],
     ["path", None],
@@ -335,7 +344,7 @@ SHAPES = [
     [[*POINT[:3], ["x"]]],
     [[*POINT[:3], [["x"], "y"]]],
     [["object", "codec.samples:Usage", USAGE[2], []]],
-    [["pydantic", "codec.samples:Point", POINT[2], [], [], 0, 0, {}]],
+    [["pydantic", "codec.samples:Point", POINT[2], [], [0], 0, 0, {}]],
     [["namedtuple", "codec.samples:Point", POINT[2]]],
     [["msgspec", "codec.samples:Point", POINT[2]]],
     [["enum", "codec.samples:Point", POINT[2], "x"]],
@@ -350,7 +359,7 @@ SHAPES = [
     [["enum", "enum:EnumType", EMPTY, "x"]],
     [["enum", "enum:Enum", EMPTY, "__init__"]],
     [["namedtuple", "builtins:tuple", EMPTY]],
-    [["pydantic", "builtins:object", EMPTY, [], [], 0, 0, {}]],
+    [["pydantic", "builtins:object", EMPTY, [], [0], 0, 0, {}]],
     [["object", "antigravity:x", EMPTY, []]],
     [["object", "this:x", EMPTY, []]],
     [["object", "codec.unknown:Thing", EMPTY, []]],
@@ -362,17 +371,20 @@ SHAPES = [
     [["object", ":", EMPTY, []]],
     [["object", "codec.samples:" + "Usage." * 5000, EMPTY, []]],
     [["object", ["codec.samples:Box", "builtins:int"], EMPTY, []]],
-    [["pydantic", [], EMPTY, [], [], 0, 0, {}]],
-    [["pydantic", ["codec.samples:Box"], EMPTY, [], [], 0, 0, {}]],
-    [["pydantic", ["codec.samples:Box", "builtins:eval"], EMPTY, [], [], 0, 0, {}]],
-    [["pydantic", ["codec.samples:Box", 5], EMPTY, [], [], 0, 0, {}]],
-    [["pydantic", ["codec.samples:Usage", "builtins:int"], USAGE[2], [], [], 0, 0, {}]],
-    [[*USAGE, [], ["tokens"], 0, 0, {"tokens": 0}]],
-    [[*USAGE, [], ["tokens"], 0, 0, {"tokens": -1}]],
-    [[*USAGE, [], ["tokens"], 0, 0, {"tokens": [0]}]],
-    [[*USAGE, [], ["tokens"], 0, 0, {"nothing": None}]],
-    [[*USAGE, [], ["tokens"], 2, 2, {}]],
-    [[*USAGE, 5, ["tokens"], 0, 0, {}]],
+    [["pydantic", [], EMPTY, [], [0], 0, 0, {}]],
+    [["pydantic", ["codec.samples:Box"], EMPTY, [], [0], 0, 0, {}]],
+    [["pydantic", ["codec.samples:Box", "builtins:eval"], EMPTY, [], [0], 0, 0, {}]],
+    [["pydantic", ["codec.samples:Box", 5], EMPTY, [], [0], 0, 0, {}]],
+    [["pydantic", ["codec.samples:Usage", "builtins:int"], USAGE[2], [], [0], 0, 0, {}]],
+    [[*USAGE, [], [1], 0, 0, {"tokens": 0}]],
+    [[*USAGE, [], [1], 0, 0, {"tokens": -1}]],
+    [[*USAGE, [], [1], 0, 0, {"tokens": [0]}]],
+    [[*USAGE, [], [1], 0, 0, {"nothing": None}]],
+    [[*USAGE, [], [1], 2, 2, {}]],
+    [[*USAGE, 5, [1], 0, 0, {}]],
+    [[*USAGE, [], [0, "tokens", []], 0, 0, {}]],
+    [[*USAGE, [], [1e9], 0, 0, {}]],
+    [[*USAGE, [9], [1], 0, 0, {}]],
     {"object": 1},
     "object",
     5,
@@ -443,7 +455,7 @@ def test_a_forged_tag_is_a_miss_and_is_replaced(world):
         lambda tag: {"!": [0, {"details": tag}]},
         lambda tag: {"!": [0, {"details": {"a": [tag]}}]},
     ]
-    shape = [*USAGE, [], ["tokens", "details"], 0, 0, {"details": None}]
+    shape = [*USAGE, [], [2], 0, 0, {"details": None}]
     calls = 0
     for place in places:
         for tag in TAGS:
@@ -456,6 +468,27 @@ def test_a_forged_tag_is_a_miss_and_is_replaced(world):
             calls += 1
             assert upstream.stats.corrupt == upstream.calls == calls
     assert upstream.stats.errors == 0
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        ["int", "f" * 8194],
+        ["decimal", "9" * 8194],
+        ["float", "9" * 8194],
+        ["fraction", ["1", "f" * 514]],
+        ["range", ["0", "f" * 514, "1"]],
+        *[
+            [kind, *[{"!": ["int", f"{n * (2**61 - 1):x}"]} for n in range(20, 54)]]
+            for kind in ("set", "frozenset")
+        ],
+        ["dict", *[[{"!": ["int", f"{n * (2**61 - 1):x}"]}, 1] for n in range(20, 54)]],
+    ],
+    ids=lambda word: word[0],
+)
+def test_what_would_take_long_makes_the_payload_none(word):
+    with pytest.raises(ValueError, match="too many"):
+        decode(TREE, payload([], {"!": word}))
 
 
 @worlds
@@ -476,7 +509,7 @@ def test_a_forged_shape_is_a_miss_and_is_replaced(world):
 def test_names_that_nest_without_end_are_a_miss(world):
     upstream = Upstream(world)
     for depth in (2, 50, 250):
-        shape = ["pydantic", nested("nowhere:Thing", depth), EMPTY, [], [], 0, 0, {}]
+        shape = ["pydantic", nested("nowhere:Thing", depth), EMPTY, [], [0], 0, 0, {}]
         upstream.plant_tree([shape], {"!": [0, {}]})
         assert upstream.ask() == "from upstream"
     assert upstream.calls == 3
@@ -490,6 +523,12 @@ def test_names_that_nest_without_end_are_a_miss(world):
         ["decimal", "1e999999999"],
         ["int", "f" * 10**6],
         ["fraction", ["f" * 10**5, "3"]],
+        ["fraction", [LONG, LONG[:-1]]],
+        ["complex", ["9" * 10**6, "0"]],
+        ["range", ["0", LONG * 4, LONG]],
+        ["set", *[{"!": ["int", f"{n * (2**61 - 1):x}"]} for n in range(20, 16_000)]],
+        ["frozenset", *[{"!": ["decimal", f"{n * (2**61 - 1)}"]} for n in range(20, 16_000)]],
+        ["dict", *[[{"!": ["uuid", [f"{n * (2**61 - 1):032x}", 0]]}, n] for n in range(16_000)]],
         ["range", ["0", f"{10**18:x}", "1"]],
         ["float", "9" * 10**6],
         ["text", "00" * 10**6],
@@ -586,6 +625,96 @@ def test_no_metaclass_is_asked_for_attributes(world, trapped, kind):
     upstream.plant_tree([[kind, "codec_traps:Asked", POINT[2], []]], {"!": [0]})
     assert upstream.ask() == "from upstream"
     assert Trap.asked == []
+
+
+class Told:
+    """What its metaclasses were asked."""
+
+    asked: list[str] = []
+
+    @classmethod
+    def under(cls, base):
+        """Return a metaclass that tells, below that of a class."""
+
+        def tell(name):
+            def telling(kind, *args, **kwargs):
+                cls.asked.append(name)
+                return getattr(super(meta, kind), name)(*args, **kwargs)
+
+            return telling
+
+        told = ("__getattribute__", "__call__", "__hash__", "__eq__", "__instancecheck__")
+        space = {name: tell(name) for name in told}
+        meta = type("Meta", (type(base),), space | {"__members__": property(tell("__members__"))})
+        return meta
+
+
+class ToldModel(BaseModel, metaclass=Told.under(BaseModel)):
+    x: int = 1
+
+
+@dataclasses.dataclass
+class ToldData(metaclass=Told.under(object)):
+    x: int = 1
+
+
+@attrs.define(slots=False)
+class ToldShape(metaclass=Told.under(object)):
+    x: int = 1
+
+
+class ToldPair(namedtuple("ToldPair", "x"), metaclass=Told.under(object)):
+    __slots__ = ()
+
+
+class ToldColor(enum.Enum, metaclass=Told.under(enum.Enum)):
+    RED = 1
+
+
+class ToldAccess(enum.Flag, metaclass=Told.under(enum.Flag)):
+    READ = 1
+    WRITE = 2
+
+
+class ToldText(str, metaclass=Told.under(object)):
+    pass
+
+
+class ToldPlain(metaclass=Told.under(object)):
+    pass
+
+
+llmcache.register_type(ToldPlain, encode=lambda _: 1, decode=lambda _: 1)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        ToldModel(),
+        ToldData(),
+        ToldShape(),
+        ToldPair(1),
+        ToldColor.RED,
+        ToldAccess.READ,
+        ToldText("a"),
+        ToldPlain(),
+    ],
+    ids=range(8),
+)
+def test_no_metaclass_is_asked_for_anything(value):
+    written = encode([value])
+    Told.asked.clear()
+    [found] = decode(*written)
+    assert Told.asked == []
+    assert type(found) in {type(value), int}
+
+
+def test_no_metaclass_is_asked_to_combine_flags():
+    written = encode([ToldAccess(3)])
+    Told.asked.clear()
+    with pytest.raises(ClassGone):
+        decode(*written)
+    assert Told.asked == []
 
 
 @worlds
@@ -780,18 +909,15 @@ def test_a_changed_payload_never_breaks_a_task():
 
 
 FORBIDDEN_MODULES = {
-    "pickle",
-    "marshal",
-    "shelve",
-    "dill",
-    "cloudpickle",
-    "joblib",
-    "jsonpickle",
-    "yaml",
+    *("pickle", "_pickle", "marshal", "shelve", "dill", "cloudpickle", "joblib", "jsonpickle"),
+    *("yaml", "runpy", "pkgutil", "pydoc", "code", "codeop", "imp", "builtins", "ctypes"),
 }
 FORBIDDEN_CALLS = {"eval", "exec", "compile", "__import__", "execfile"}
+FORBIDDEN_NAMES = {"__builtins__", "resolve_name", "locate", "run_module", "run_path"}
 # A function's source is compiled to find out whether it is the function's; it is never run.
-ALLOWED = {("sources.py", "compile")}
+ALLOWED = {("sources.py", "compile"), ("sources.py", "exec")}
+# What is no text in the package, lest something is looked up by it.
+FORBIDDEN_TEXTS = (FORBIDDEN_MODULES | FORBIDDEN_CALLS | FORBIDDEN_NAMES) - {"code", "builtins"}
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 
 
@@ -806,21 +932,25 @@ def constants_of(tree, name):
             yield ast.literal_eval(node.iter)
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_no_source_can_run_data(path):
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+def check_runs_no_data(tree, path=None):
+    """Check a module's syntax tree."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import | ast.ImportFrom):
             names = [alias.name for alias in node.names] + [getattr(node, "module", None) or ""]
             assert not FORBIDDEN_MODULES & {name.partition(".")[0] for name in names}
+            assert not (FORBIDDEN_NAMES | FORBIDDEN_CALLS) & set(names)
             assert not (isinstance(node, ast.ImportFrom) and node.module == "importlib")
         if isinstance(node, ast.Name):
-            assert node.id not in FORBIDDEN_CALLS or (path.name, node.id) in ALLOWED
+            assert node.id not in FORBIDDEN_CALLS or (path and (path.name, node.id) in ALLOWED)
+            assert node.id not in FORBIDDEN_NAMES
         if isinstance(node, ast.Attribute):
             owner = node.value.id if isinstance(node.value, ast.Name) else ""
-            assert node.attr not in FORBIDDEN_CALLS - {"compile"}
+            assert node.attr not in (FORBIDDEN_CALLS | FORBIDDEN_NAMES) - {"compile"}
             assert node.attr != "compile" or owner == "re"
             assert owner != "importlib" or node.attr == "import_module"
+        if isinstance(node, ast.Constant):
+            known = path and (path.name, node.value) in ALLOWED
+            assert known or node.value not in FORBIDDEN_TEXTS
     calls = [
         node
         for node in ast.walk(tree)
@@ -835,6 +965,44 @@ def test_no_source_can_run_data(path):
         assert isinstance(names, tuple)
         assert all(isinstance(name, str) for name in names)
     assert bool(calls) == (path == PACKAGE / "codec" / "compression.py")
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_no_source_can_run_data(path):
+    check_runs_no_data(ast.parse(path.read_text(encoding="utf-8")), path)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import pickle",
+        "import _pickle as p",
+        "from pickle import loads",
+        "import yaml.loader",
+        "import runpy",
+        "from pkgutil import resolve_name",
+        "import pydoc",
+        "import builtins",
+        "from importlib import import_module",
+        "import importlib\nimportlib.import_module(name)",
+        "import importlib\nimportlib.__import__(name)",
+        "eval(data)",
+        "compile(data, '', 'eval')",
+        "__builtins__",
+        '__builtins__["eval"](data)',
+        'vars(module)["eval"](data)',
+        'getattr(module, "exec")(data)',
+        'sys.modules["pickle"].loads(data)',
+        'sys.modules.get("_pickle").loads(data)',
+        "pydoc.locate(name)",
+        "module.resolve_name(name)",
+        "module.eval(data)",
+        "module.compile(data)",
+    ],
+)
+def test_a_source_that_could_run_data_is_found(source):
+    with pytest.raises((AssertionError, ValueError)):
+        check_runs_no_data(ast.parse(source))
 
 
 def test_the_package_has_sources():

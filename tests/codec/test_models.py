@@ -24,7 +24,8 @@ from codec.samples import (
 )
 from codec.trips import back_to_the_byte
 from llmcache import UncacheableValue
-from llmcache.codec.kinds import ClassGone, fingerprint
+from llmcache.codec.classes import ClassGone
+from llmcache.codec.shapes import fingerprint
 from llmcache.codec.tree import TREE, decode, encode, same
 
 HIDDEN = ("__pydantic_fields_set__", "__pydantic_extra__", "__pydantic_private__")
@@ -295,20 +296,21 @@ def test_a_model_whose_values_cannot_be_kept_is_refused():
 USAGE = ["pydantic", "codec.samples:Usage", fingerprint(["tokens", "details"])]
 
 
-def read(*shapes, tree):
-    return decode(TREE, payload(shapes, tree))
+def read(*shapes, tree, root=None):
+    return decode(TREE, payload(shapes, tree, root))
 
 
 def test_a_record_says_what_is_not_none():
-    shape = [*USAGE, ["tokens"], ["tokens", "details"], 0, 0, {}]
+    shape = [*USAGE, [0], [2], 0, 0, {}]
     assert read(shape, tree={"!": [0, {"tokens": 1}]}) == Usage(tokens=1)
-    assert encode(Usage(tokens=1)) == (TREE, payload([shape], {"!": [0, {"tokens": 1}]}))
+    assert read(shape, tree=[{"tokens": 1}], root=0) == Usage(tokens=1)
+    assert encode(Usage(tokens=1)) == (TREE, payload([shape], [{"tokens": 1}], 0))
 
 
 @pytest.mark.parametrize("place", [-1, 1, 2, "0", 0.0, [1], [-1], [], [0.5], {}, ["0"]])
 def test_a_field_that_is_read_by_no_shape_makes_the_payload_none(place):
-    good = [*USAGE, [], ["tokens", "details"], 0, 0, {}]
-    shape = [*USAGE, [], ["tokens", "details"], 0, 0, {"details": place}]
+    good = [*USAGE, [], [2], 0, 0, {}]
+    shape = [*USAGE, [], [2], 0, 0, {"details": place}]
     with pytest.raises((IndexError, ValueError, TypeError, KeyError)):
         read(good, shape, tree={"!": [1, {"details": [[{}]]}]})
 
@@ -317,16 +319,20 @@ def test_a_field_that_is_read_by_no_shape_makes_the_payload_none(place):
     "shape",
     [
         [*USAGE],
-        [*USAGE, [], [], 0, 0],
-        [*USAGE, [], [], 0, 0, {}, 0],
+        [*USAGE, [], [0], 0, 0],
+        [*USAGE, [], [0], 0, 0, {}, 0],
         [*USAGE, 1, [], 0, 0, {}],
         [*USAGE, [], 1, 0, 0, {}],
-        [*USAGE, [{}], [], 0, 0, {}],
-        [*USAGE, [], [[]], 0, 0, {}],
-        [*USAGE, [], [], 0, 0, []],
-        [*USAGE, [], [], 0, 0, None],
-        [*USAGE, [], [], 2, 0, {}],
-        [*USAGE, [], ["details"], 0, 0, {"details": None}],
+        [*USAGE, [{}], [0], 0, 0, {}],
+        [*USAGE, [7], [2], 0, 0, {}],
+        [*USAGE, [], [], 0, 0, {}],
+        [*USAGE, [], [-1], 0, 0, {}],
+        [*USAGE, [], ["tokens"], 0, 0, {}],
+        [*USAGE, [], [0, []], 0, 0, {}],
+        [*USAGE, [], [0], 0, 0, []],
+        [*USAGE, [], [0], 0, 0, None],
+        [*USAGE, [], [0], 2, 0, {}],
+        [*USAGE, [], [0, "details"], 0, 0, {"details": None}],
         ["pydantic", USAGE[1]],
         ["pydantic"],
         [],
@@ -342,7 +348,7 @@ def test_a_shape_of_another_form_makes_the_payload_none(shape):
 
 @pytest.mark.parametrize("content", [[], [1], ["text"], [None], [[1]]])
 def test_a_model_without_a_record_makes_the_payload_none(content):
-    shape = [*USAGE, [], ["tokens"], 0, 0, {}]
+    shape = [*USAGE, [], [1], 0, 0, {}]
     with pytest.raises((LookupError, ValueError, TypeError)):
         read(shape, tree={"!": [0, *content]})
 
@@ -350,4 +356,4 @@ def test_a_model_without_a_record_makes_the_payload_none(content):
 @pytest.mark.parametrize("mark", ["", "0" * 16, fingerprint(["details", "tokens"]), None, 0])
 def test_a_model_of_other_fields_is_gone(mark):
     with pytest.raises(ClassGone):
-        read([*USAGE[:2], mark, [], [], 0, 0, {}], tree={"!": [0, {}]})
+        read([*USAGE[:2], mark, [], [0], 0, 0, {}], tree={"!": [0, {}]})

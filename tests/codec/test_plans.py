@@ -12,8 +12,7 @@ from codec import samples
 from codec.planting import payload
 from codec.samples import Point, Usage
 from llmcache.codec import plans
-from llmcache.codec.classes import find, name_of
-from llmcache.codec.kinds import ClassGone
+from llmcache.codec.classes import ClassGone, find, name_of
 from llmcache.codec.tree import TREE, decode, encode, same
 
 
@@ -27,7 +26,7 @@ NAMES.append(["codec.samples:Box", name_of(Local)])
 
 def shapes(*names):
     """Return the bytes of shapes that say no more than the names of their classes."""
-    return payload([["any", name] for name in names], 0).partition(b"\n")[0]
+    return payload([["any", name] for name in names], 0, "root").partition(b"\n")[0]
 
 
 @pytest.fixture
@@ -42,16 +41,20 @@ def plan(made):
         place, kind = len(builders), find(shape[1])
         if kind is None:
             raise ClassGone
-        return kind, lambda parts: (place, parts)
+        return lambda parts: (place, parts)
 
-    return plans.Plans(builder_for)
+    def reader_for(reader, builders):
+        assert reader == "root"
+        return lambda tree: [build(tree) for build in builders]
+
+    return plans.Plans(builder_for, reader_for)
 
 
 def test_a_list_is_read_once(plan, made):
-    one, two = plan.builders(shapes(*NAMES)), plan.builders(shapes(*NAMES))
+    one, two = plan.read(shapes(*NAMES)), plan.read(shapes(*NAMES))
     assert one is two
     assert made == NAMES
-    assert [build([1]) for build in one] == [(place, [1]) for place in range(len(NAMES))]
+    assert one([1]) == [(place, [1]) for place in range(len(NAMES))]
 
 
 @pytest.mark.parametrize("name", ["Usage", "Outer", "Box"])
@@ -59,7 +62,7 @@ def test_a_list_is_read_again_when_a_class_is_another(plan, made, name, monkeypa
     def reads():
         made.clear()
         with suppress(ClassGone):
-            plan.builders(shapes(*NAMES))
+            plan.read(shapes(*NAMES))
         return bool(made)
 
     assert reads()
@@ -79,21 +82,34 @@ def test_a_list_that_cannot_be_read_is_not_kept():
     def gone(shape, builders):
         raise ClassGone
 
-    plan = plans.Plans(gone)
+    plan = plans.Plans(gone, lambda reader, builders: builders)
     for _ in range(2):
         with pytest.raises(ClassGone):
-            plan.builders(shapes("codec.samples:Usage"))
+            plan.read(shapes("codec.samples:Usage"))
+
+
+def test_a_class_that_is_replaced_while_a_list_is_read_is_seen_later(made, monkeypatch):
+    def builder_for(shape, builders):
+        found = find(shape[1])
+        made.append(found)
+        if len(made) == 1:
+            monkeypatch.setattr(samples, "Usage", Local)
+        return found
+
+    plan = plans.Plans(builder_for, lambda reader, builders: builders)
+    one = shapes("codec.samples:Usage")
+    assert [plan.read(one), plan.read(one), plan.read(one)] == [[Usage], [Local], [Local]]
 
 
 def test_only_so_many_lists_are_kept(plan, made, monkeypatch):
     monkeypatch.setattr(plans, "_MOST", 2)
     lists = [shapes(*["codec.samples:Usage"] * length) for length in (1, 2, 3)]
     for each in lists:
-        plan.builders(each)
+        plan.read(each)
     made.clear()
-    plan.builders(lists[2])
+    plan.read(lists[2])
     assert not made
-    plan.builders(lists[0])
+    plan.read(lists[0])
     assert made
 
 

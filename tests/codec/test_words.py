@@ -11,19 +11,21 @@ from fractions import Fraction
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from zoneinfo import ZoneInfo
 
+import msgspec
 import numpy as np
 import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import AnyUrl, BaseModel, HttpUrl
 from pydantic_core import TzInfo
 
 from codec.planting import payload
 from codec.trips import back_to_the_byte
 from codec.values import scalars
 from llmcache import UncacheableValue
-from llmcache.codec.kinds import ClassGone
-from llmcache.codec.tree import PLAIN, TREE, decode, encode
+from llmcache.codec.classes import ClassGone
+from llmcache.codec.tree import PLAIN, TREE, check_comes_back, decode, encode, same
 
 BERLIN = ZoneInfo("Europe/Berlin")
 ZONES = [
@@ -140,8 +142,25 @@ def test_its_extremes_come_back(value):
 @pytest.mark.parametrize("number", [10**6000, -(10**6000)], ids=["over", "under"])
 def test_a_number_may_have_more_digits_than_python_prints(number):
     assert back_to_the_byte(number) == number
-    assert back_to_the_byte(Fraction(number, 7)) == Fraction(number, 7)
-    assert back_to_the_byte(range(number, number + 1)).start == number
+
+
+@pytest.mark.parametrize(
+    ("most", "more"),
+    [
+        (2**32768 - 1, 2**32768),
+        (-(2**32768) + 1, -(2**32768)),
+        (Fraction(2**2048 - 1, 7), Fraction(2**2048, 7)),
+        (Fraction(-1, 2**2048 - 1), Fraction(-1, 2**2048)),
+        (range(-(2**2048) + 1, 1), range(-(2**2048), 1)),
+        (Decimal("9" * 8192), Decimal("9" * 8193)),
+        (Decimal("-" + "9" * 8191), Decimal("-" + "9" * 8192)),
+    ],
+    ids=["int", "minus", "over", "under", "range", "decimal", "minus decimal"],
+)
+def test_a_number_has_only_so_many_digits(most, more):
+    assert back_to_the_byte(most) == most
+    with pytest.raises(UncacheableValue, match="too many digits"):
+        encode([more])
 
 
 @pytest.mark.parametrize(
@@ -281,3 +300,46 @@ def test_numpy_values_need_numpy_no_more_than_it_needs_them(monkeypatch):
 @given(st.text())
 def test_a_text_is_never_anything_else(text):
     assert back_to_the_byte([text, {text: text}]) == [text, {text: text}]
+
+
+class Links(BaseModel):
+    any: AnyUrl = AnyUrl("ftp://example.org/a?b#c")
+    page: HttpUrl | None = None
+
+
+class Sparse(msgspec.Struct):
+    text: str | msgspec.UnsetType = msgspec.UNSET
+
+
+def test_an_url_of_pydantic_comes_back():
+    for text in ("https://user:word@example.org:8080/é?q=1#top", "http://xn--fsq.example/"):
+        found = back_to_the_byte(Links(page=text))
+        assert found == Links(page=text)
+        assert found.page.host == Links(page=text).page.host
+        assert {found.page} == {HttpUrl(text)}
+    check_comes_back(Links(), *encode(Links()))
+
+
+def test_urls_of_two_classes_are_not_the_same():
+    assert not same(AnyUrl("http://a/"), HttpUrl("http://a/"))
+    assert not same(AnyUrl("http://a/"), AnyUrl("http://b/"))
+
+
+def test_a_class_that_is_called_like_an_url_is_none():
+    namesake = type("HttpUrl", (), {})
+    with pytest.raises(UncacheableValue, match="HttpUrl"):
+        encode(namesake())
+
+
+@pytest.mark.parametrize(
+    "word",
+    [["url", ["os", "http://a/"]], ["url", ["HttpUrl", "nothing"]], ["url", ["BaseModel", "a"]]],
+)
+def test_no_other_class_is_made_of_an_url(word):
+    with pytest.raises(ValueError, match=r"URL|url"):
+        read(*word)
+
+
+def test_what_msgspec_calls_unset_comes_back():
+    assert back_to_the_byte(msgspec.UNSET) is msgspec.UNSET
+    assert back_to_the_byte(Sparse()).text is msgspec.UNSET
