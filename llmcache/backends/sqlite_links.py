@@ -13,7 +13,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Final, TypeVar, cast
 
-from llmcache.backends.sqlite_file import open_link, set_aside
+from llmcache.backends.sqlite_file import is_emptied, open_link, set_aside
 from llmcache.backends.sqlite_link import Identity, Link, inode, is_broken, kind
 
 T = TypeVar("T")
@@ -111,7 +111,8 @@ class Links:
         if self.renew():
             return self.mine.link
         with taking(_opening, deadline):
-            if self.mine.link.alive:
+            # A thread that opened the file before it was emptied keeps it from being made anew.
+            if self.mine.link.alive or is_emptied(self._path):
                 self.close()
             self.mine.link = link = open_link(self._path, deadline)
             self._open.add(link)
