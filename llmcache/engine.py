@@ -263,7 +263,7 @@ class Engine:
         """Run the function and keep what it returns."""
         self.counters.count("misses")
         if answer is _SPOILT:
-            await self._forget(port, runtime, visit, digest)
+            await self._discard(port, runtime, visit, digest)
         started = runtime.policy.clock.monotonic()
         later = False
         try:
@@ -360,9 +360,9 @@ class Engine:
         else:
             self.counters.count("stored" if stored else "too_large")
 
-    async def _forget(self, port: Port, runtime: Runtime, visit: Visit, digest: bytes) -> None:
+    async def _discard(self, port: Port, runtime: Runtime, visit: Visit, digest: bytes) -> None:
         try:
-            await visit.delete(port, runtime.prefix + digest.hex())
+            await visit.discard(port, runtime.prefix + digest.hex())
         except Exception as error:  # noqa: BLE001
             self._store_failed(runtime, error)
 

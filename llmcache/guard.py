@@ -35,6 +35,10 @@ class Visit(Protocol):
         """Store *data*; say whether it was stored."""
         ...
 
+    async def discard(self, port: Port, key: str) -> None:
+        """Forget *key*, which the call found to be of no use."""
+        ...
+
     async def delete(self, port: Port, key: str) -> bool:
         """Forget *key*; say whether there was something to forget."""
         ...
@@ -58,11 +62,34 @@ class DirectVisit:
     async def set(self, port: Port, key: str, data: bytes, ttl: float) -> bool:
         return await port.set(self._store, key, data, ttl)
 
+    async def discard(self, port: Port, key: str) -> None:
+        await port.delete(self._store, key)
+
     async def delete(self, port: Port, key: str) -> bool:
         return await port.delete(self._store, key)
 
     async def clear(self, port: Port, group: str) -> None:
         await port.clear(self._store, group)
+
+
+class Trial:
+    """Stores as much as could not be stored last: there may be room for less.
+
+    Args:
+        store: is tried.
+        timeout: seconds that it may take.
+
+    Attributes:
+        size: in bytes.
+    """
+
+    def __init__(self, store: Store, timeout: float) -> None:
+        self.size = 0
+        self._store = store
+        self._timeout = timeout
+
+    def __call__(self) -> None:
+        self._store.set(PROBE, bytes(self.size), _PROBE_LIFE, self._timeout)
 
 
 class Guard:
@@ -79,6 +106,7 @@ class Guard:
         reads: the breaker before look-ups.
         writes: the breaker before storing, which may fail alone: a disk that
             is full can still be read.
+        trial: finds out whether storing works again.
     """
 
     def __init__(self, store: Store, monotonic: Callable[[], float]) -> None:
@@ -88,6 +116,7 @@ class Guard:
         self.timeout = timeout
         self.least = timeout / 20
         self.monotonic = monotonic
+        self.trial = Trial(store, timeout)
         self.reads = Breaker(
             f"reading from the {name}",
             limit=timeout,
@@ -98,16 +127,17 @@ class Guard:
             f"storing in the {name}",
             limit=timeout,
             monotonic=monotonic,
-            probe=lambda: store.set(PROBE, b"", _PROBE_LIFE, timeout),
+            probe=self.trial,
         )
 
 
 class GuardedVisit:
-    """One call's use of a guarded store: its look-up and its storing within one deadline.
+    """One call's use of a guarded store: all that it asks for within one deadline.
 
-    A look-up that a breaker turns away finds nothing. Storing that is turned
-    away, or has no time left, raises `StoreUnavailable`. Forgetting is not
-    turned away: it is no part of a call.
+    A look-up that a breaker turns away finds nothing, and what would be
+    discarded stays. Storing that is turned away, or has no time left, raises
+    `StoreUnavailable`. Deleting and clearing are not turned away: they are no
+    part of a call.
     """
 
     __slots__ = ("_guard", "_left")
@@ -133,7 +163,18 @@ class GuardedVisit:
             guard.writes.failed(TimeoutError(), guard.timeout)
         if not self.takes:
             raise StoreUnavailable(f"the {type(guard.store).__qualname__} is not asked to store")
-        return await self._timed(guard.writes, port.set(guard.store, key, data, ttl, self._left))
+        try:
+            return await self._timed(
+                guard.writes, port.set(guard.store, key, data, ttl, self._left)
+            )
+        except Exception:
+            guard.trial.size = len(data)
+            raise
+
+    async def discard(self, port: Port, key: str) -> None:
+        guard = self._guard
+        if self.takes:
+            await self._timed(guard.writes, port.delete(guard.store, key, self._left))
 
     async def delete(self, port: Port, key: str) -> bool:
         return await port.delete(self._guard.store, key, self._guard.timeout)

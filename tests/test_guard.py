@@ -30,7 +30,7 @@ class Slow(MemoryStore):
     def __init__(self, clock: FakeClock) -> None:
         super().__init__(clock=clock.clock)
         self.clock = clock
-        self.takes = {"get": 0.0, "set": 0.0}
+        self.takes = {"get": 0.0, "set": 0.0, "delete": 0.0}
         self.fails: set[str] = set()
         self.asked: list[tuple[str, float]] = []
 
@@ -51,11 +51,18 @@ class Slow(MemoryStore):
         self._work("set", within)
         return super().set(key, data, ttl)
 
+    def delete(self, key: str, within: float = inf) -> bool:
+        self._work("delete", within)
+        return super().delete(key)
+
     async def aget(self, key: str, within: float = inf) -> bytes | None:
         return self.get(key, within)
 
     async def aset(self, key: str, data: bytes, ttl: float, within: float = inf) -> bool:
         return self.set(key, data, ttl, within)
+
+    async def adelete(self, key: str, within: float = inf) -> bool:
+        return self.delete(key, within)
 
 
 @pytest.fixture
@@ -156,6 +163,27 @@ def test_an_answer_that_is_late_counts_as_a_failure(store: Slow, way: Any) -> No
     assert guard.reads.is_open
 
 
+def test_discarding_is_a_part_of_the_call(store: Slow, way: Any) -> None:
+    port, run = way
+    guard = guard_of(store)
+    run(GuardedVisit(guard).set(port, "g:a", b"data", 60.0))
+    visit = GuardedVisit(guard)
+    run(visit.discard(port, "g:a"))
+    assert store.usage("g").entries == 0
+    run(visit.set(port, "g:a", b"data", 60.0))
+    store.takes["delete"] = 0.3
+    visit = GuardedVisit(guard)
+    started = store.clock.now
+    with pytest.raises(TimeoutError):
+        run(visit.discard(port, "g:a"))
+    run(visit.discard(port, "g:a"))
+    assert store.clock.now - started <= 0.11
+    guard.writes.failed(TimeoutError(), 0.1)
+    run(GuardedVisit(guard).discard(port, "g:a"))
+    assert store.clock.now - started <= 0.11
+    assert store.usage("g").entries == 1
+
+
 def test_forgetting_is_not_turned_away(store: Slow, way: Any) -> None:
     port, run = way
     guard = guard_of(store)
@@ -181,6 +209,18 @@ def test_probes_ask_the_store(store: Slow, monkeypatch: pytest.MonkeyPatch) -> N
     assert store.usage(PROBE.partition(":")[0]).entries == 1
 
 
+def test_storing_is_tried_with_as_much_as_could_not_be_stored(store: Slow, way: Any) -> None:
+    port, run = way
+    guard = guard_of(store)
+    store.fails = {"set"}
+    for data in (b"much", b"more data"):
+        with pytest.raises(TimeoutError):
+            run(GuardedVisit(guard).set(port, "g:a", data, 60.0))
+    store.fails = set()
+    guard.writes._run_probe()
+    assert store.usage(PROBE.partition(":")[0]).bytes == len(b"more data")
+
+
 def test_all_who_use_a_store_share_its_breakers(store: Slow) -> None:
     one, two = (visits(store, store.clock.clock.monotonic) for _ in range(2))
     assert one()._guard is two()._guard  # type: ignore[attr-defined]
@@ -203,6 +243,8 @@ def test_a_store_that_never_waits_is_used_as_it_is(way: Any) -> None:
     assert visit.takes
     assert run(visit.set(port, "g:a", b"data", 60.0)) is True
     assert run(visit.get(port, "g:a")) == b"data"
+    run(visit.discard(port, "g:a"))
+    assert run(visit.set(port, "g:a", b"data", 60.0)) is True
     assert run(visit.delete(port, "g:a")) is True
     run(visit.clear(port, "g"))
     assert store.usage("g").entries == 0

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from time import monotonic, sleep
+from time import monotonic, sleep, time
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -34,6 +34,7 @@ logger: Final = logging.getLogger("llmcache")
 
 _PAUSE: Final = 0.001
 _ATTEMPTS: Final = 3
+_MAKING: Final = 1.0
 _UNSHARED: Final = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY)
 
 _PRAGMAS: Final = """
@@ -49,7 +50,8 @@ PRAGMA cell_size_check = ON;
 def open_link(path: Path, deadline: float) -> Link:
     """Return a new connection to the database at *path*, made if it is not there.
 
-    A file that is no database, twice, is set aside.
+    A file that is no database, twice, is set aside. So is one that was emptied
+    and that somebody who does not know of it keeps from being made anew.
 
     Args:
         path: absolute.
@@ -59,13 +61,17 @@ def open_link(path: Path, deadline: float) -> Link:
         StoreUnusable: it is a database, and not one of this version of llmcache.
         OSError: the file can be neither made nor opened.
         sqlite3.Error: the same, as SQLite says it.
-        TimeoutError: it was locked for too long.
+        TimeoutError: it was locked for too long, or replaced again and again.
     """
     for attempt in range(_ATTEMPTS):
         _make(path, deadline)
         found = inode(path)
         try:
-            return _in_some_way(path, deadline)
+            link = _in_some_way(path, deadline)
+        except TimeoutError as error:
+            if is_emptied(path, _MAKING):
+                set_aside(path, found, error, deadline)
+            raise
         except sqlite3.DatabaseError as error:
             # SQLite also calls a file malformed that could not be read just now.
             if not is_broken(error) or (
@@ -73,7 +79,11 @@ def open_link(path: Path, deadline: float) -> Link:
                 and (attempt == _ATTEMPTS - 1 or not set_aside(path, found, error, deadline))
             ):
                 raise
-    raise AssertionError  # pragma: no cover
+        else:
+            if inode(path) == found:
+                return link
+            link.close()
+    raise TimeoutError("the file was replaced while it was opened")
 
 
 def set_aside(path: Path, found: Identity, why: BaseException, deadline: float) -> bool:
@@ -99,6 +109,15 @@ def set_aside(path: Path, found: Identity, why: BaseException, deadline: float) 
                 Path(f"{path}{suffix}").rename(path.with_name(name + suffix))
     logger.warning("%s is broken (%s): set aside as %s", path.name, type(why).__name__, name)
     return True
+
+
+def is_emptied(path: Path, seconds: float = 0.0) -> bool:
+    """Say whether there has been nothing in the file at *path* for so long."""
+    try:
+        found = path.stat()
+    except OSError:
+        return False
+    return not found.st_size and time() - found.st_mtime >= seconds
 
 
 def _make(path: Path, deadline: float) -> None:

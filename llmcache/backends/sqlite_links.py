@@ -13,7 +13,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Final, TypeVar, cast
 
-from llmcache.backends.sqlite_file import open_link, set_aside
+from llmcache.backends.sqlite_file import is_emptied, open_link, set_aside
 from llmcache.backends.sqlite_link import Identity, Link, inode, is_broken, kind
 
 T = TypeVar("T")
@@ -111,8 +111,10 @@ class Links:
         if self.renew():
             return self.mine.link
         with taking(_opening, deadline):
+            # A thread that opened the file before it was emptied keeps it from being made anew.
+            emptied = is_emptied(self._path)
             for known in list(self._open):
-                if not known.is_current():
+                if emptied or not known.is_current():
                     known.close()
             self.mine.link = link = open_link(self._path, deadline)
             self._open.add(link)
