@@ -97,7 +97,13 @@ def _client(value: Any) -> Writer | None:
 
 
 def _client_settings(value: Any, walk: Walk) -> bytes:
-    return b"!client[%b,%b]" % (class_name(type(value), walk), walk.encode(clients.settings(value)))
+    client = clients.client_of(value)
+    return b"!client[%b,%b,%b,%b]" % (
+        class_name(type(value), walk),
+        class_name(type(client), walk),
+        walk.encode(clients.settings(client)),
+        walk.encode(clients.own_attributes(client)),
+    )
 
 
 def _sentinel(value: Any) -> Writer | None:

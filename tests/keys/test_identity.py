@@ -895,11 +895,51 @@ def test_clients_of_different_classes_differ() -> None:
 
 
 @pytest.mark.parametrize(
-    "header", ["X-Max-Tokens", "X-Tokenizer", "X-Author", "X-Keywords", "X-Traceability"]
+    ("header", "keys"),
+    [
+        *((name, 2) for name in ("X-Max-Tokens", "X-Tokenizer", "X-Author", "X-Keywords")),
+        *((name, 2) for name in ("X-Traceability", "Accept-Language", "X-Agent", "X-Agent-Id")),
+        *((name, 2) for name in ("X-Host", "X-Session-Mode", "X-Token-Limit", "X-Model-Key")),
+        *((name, 1) for name in ("X-Api-Key", "X_API_KEY", "Ocp-Apim-Subscription-Key")),
+        *((name, 1) for name in ("Cookie", "X-Auth-Token", "X-Signature", "X-Client-Secret")),
+        *((name, 1) for name in ("X-Stainless-Lang", "Traceparent", "Request-Id", "Accept")),
+    ],
 )
-def test_a_header_is_no_secret_because_its_name_contains_one(header: str) -> None:
+def test_only_secrets_and_the_transports_headers_are_left_out(header: str, keys: int) -> None:
     clients = [client(openai.OpenAI, {"default_headers": {header: value}}) for value in ("1", "2")]
-    assert len({ask_client.cache.key(each, "p") for each in clients}) == 2
+    assert len({ask_client.cache.key(each, "p") for each in clients}) == keys
+
+
+class Persona(openai.OpenAI):
+    def __init__(self, system: str) -> None:
+        super().__init__(api_key="k", base_url="http://a/v1")
+        self.system = system
+
+    @shared
+    def ask(self, prompt: str) -> str:
+        return self.system + prompt
+
+
+class PrivateHolder:
+    def __init__(self, system: str) -> None:
+        self._client = client(openai.OpenAI, {})
+        self.system = system
+
+    @shared
+    def ask(self, prompt: str) -> str:
+        return self.system + prompt
+
+
+@pytest.mark.parametrize("kind", [Persona, PrivateHolder])
+def test_what_a_client_or_its_holder_has_besides_counts(kind: Any) -> None:
+    assert [kind("a").ask("p"), kind("b").ask("p"), kind("a").ask("p")] == ["ap", "bp", "ap"]
+    assert ask_client.cache.key(kind("a"), "p") != ask_client.cache.key(kind("b"), "p")
+    assert ask_client.cache.key(kind("a"), "p") == ask_client.cache.key(kind("a"), "p")
+
+
+def test_a_resource_is_part_of_its_client() -> None:
+    creates = [shared(Persona(system).chat.completions.create) for system in ("a", "b", "a")]
+    assert len({create.cache.key(model="m", messages=[]) for create in creates}) == 2
 
 
 def test_methods_of_clients_are_told_apart() -> None:
