@@ -49,6 +49,7 @@ class Engine:
         self._process = self._resolver.process
         self._owner = self._resolver.callee.owner
         self.kind: Final = self._resolver.callee.kind
+        self.declared: Final = (options.name, options.version)
         self.name: Final = self._resolver.name
         self._runtime: Runtime | None = None
         self._lock = threading.RLock()

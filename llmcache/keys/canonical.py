@@ -11,10 +11,13 @@ everything. Both write the same bytes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from enum import Enum, EnumMeta, EnumType
+from functools import partial
+from itertools import chain
 from math import isfinite
+from operator import itemgetter
 from typing import Any, Final, TypeAlias
 from uuid import UUID
 
@@ -25,8 +28,11 @@ from llmcache.errors import UncacheableArgument
 MAX_DEPTH: Final = 200
 # More than any request has: what contains itself has no end of parts.
 _MOST_PARTS: Final = 1 << 20
+_MOST_LEAVES: Final = 1 << 24
+_ENDLESS: Final = "has too many parts, or contains itself"
 # So few containers nest no deeper than they may, wherever they are.
 _FEW: Final = 190
+_FEW_PARTS: Final = 2000
 # How far down a walk tries orjson on the lists and mappings that it comes by.
 _TRIES: Final = 4
 
@@ -37,6 +43,10 @@ _OPTIONS: Final = (
     | orjson.OPT_PASSTHROUGH_SUBCLASS
 )
 _dumps = orjson.dumps
+
+# By their addresses: a class may have a metaclass with a __hash__ of its own.
+_FLOATS: Final = {id(float)}
+_LEAVES: Final = {id(str), id(int), id(bool), id(type(None))}
 
 Writer: TypeAlias = "Callable[[Any, Walk], bytes]"
 """Writes one value; its parts go through the walk."""
@@ -50,8 +60,10 @@ def canonical(value: Any) -> bytes:
             ``path`` says which.
     """
     if _is_fit(value, MAX_DEPTH):
+        with suppress(orjson.JSONEncodeError):
+            return _dumps(value, None, _OPTIONS)
         try:
-            return _dumps(value, _unusual, _OPTIONS)
+            return _dumps(value, Walk().fragment, _OPTIONS)
         except orjson.JSONEncodeError as error:
             cause = error.__cause__
             if cause is not None and not isinstance(cause, Exception):
@@ -60,15 +72,14 @@ def canonical(value: Any) -> bytes:
     return Walk().encode(value)
 
 
-def _unusual(value: Any) -> orjson.Fragment:
-    return orjson.Fragment(Walk().encode(value))
-
-
 def _is_fit(value: Any, room: int) -> bool:
     """Say whether orjson may be trusted with *value*, which may nest *room* deep.
 
     It writes ``null`` for a ``nan`` or an infinity, loses count of how deep
     tuples nest, and asks enum members for a value that they may refuse.
+
+    Raises:
+        UncacheableArgument: if it has more parts than any request.
     """
     waiting = [value]
     containers = 0
@@ -91,36 +102,43 @@ def _is_fit(value: Any, room: int) -> bool:
         else:
             continue
         containers += 1
-        if containers == _FEW:
-            return _is_large_and_fit(value, room)
+        if containers == _FEW or len(waiting) > _FEW_PARTS:
+            return _is_large_and_fit([value], room)
     return True
 
 
-def _is_large_and_fit(value: Any, room: int) -> bool:
-    """Say as `_is_fit` does, level by level, so that it knows how deep it is."""
-    level = [value]
-    parts = 0
-    for _ in range(room):
-        below: list[Any] = []
-        for part in [part for part in level if type(part) is not str]:
+def _is_large_and_fit(level: list[Any], room: int) -> bool:
+    """Say as `_is_fit` does of the items of *level*: nest by nest, so that it knows how deep."""
+    containers = parts = 0
+    while room:
+        room -= 1
+        containers += len(level)
+        holders = [holder.values() if type(holder) is dict else holder for holder in level]
+        parts += sum(map(len, holders))
+        if containers > _MOST_PARTS or parts > _MOST_LEAVES:
+            raise UncacheableArgument(_ENDLESS)
+        kinds = set(map(id, map(type, chain.from_iterable(holders)))) - _LEAVES
+        if not kinds:
+            return True
+        items = chain.from_iterable(holders)
+        if kinds == _FLOATS:
+            return all(map(isfinite, items))
+        level = []
+        for part in items:
             kind = type(part)
-            if kind is dict:
-                below += part.values()
-            elif kind is list or kind is tuple:
-                below += part
+            if kind is str:
+                continue
+            if kind is dict or kind is list or kind is tuple:
+                level.append(part)
             elif kind is float:
                 if not isfinite(part):
                     return False
             elif type(kind) is EnumType:
                 if not _has_plain_value(kind):
                     return False
-                below.append(part._value_)
-        if not below:
+                level.append([part._value_])
+        if not level:
             return True
-        parts += len(below)
-        if parts > _MOST_PARTS:
-            return False
-        level = below
     return False
 
 
@@ -132,15 +150,20 @@ def _has_plain_value(kind: type) -> bool:
 class Walk:
     """One walk over a value, writing its canonical form part by part.
 
-    Args:
-        describing: the functions and classes that the value is a part of.
+    Functions and classes that are written out get a number each, in the order
+    in which they begin: where they are met again the number stands for them,
+    so that they may contain one another.
     """
 
-    __slots__ = ("_depth", "describing")
+    __slots__ = ("_depth", "_numbered", "_numbers", "_parts", "unfinished")
 
-    def __init__(self, describing: Sequence[Any] = ()) -> None:
+    def __init__(self) -> None:
         self._depth = 0
-        self.describing = [*describing]
+        self._parts = 0
+        self._numbers: dict[tuple[int, str], int] = {}
+        self._numbered: list[Any] = []
+        self.unfinished = False
+        """Whether a closure variable had no value yet."""
 
     def encode(self, value: Any) -> bytes:
         """Return the canonical bytes of *value*, of any kind.
@@ -151,6 +174,9 @@ class Walk:
         writer = _WRITERS.get(id(type(value))) or _writer_for(value)
         if self._depth >= MAX_DEPTH:
             raise UncacheableArgument("nests too deep, or contains itself")
+        self._parts += 1
+        if self._parts > _MOST_PARTS:
+            raise UncacheableArgument(_ENDLESS)
         self._depth += 1
         try:
             return writer(value, self)
@@ -159,18 +185,46 @@ class Walk:
         finally:
             self._depth -= 1
 
-    def again(self, thing: Any) -> bytes | None:
-        """Return the mark for a function or class that is being described already."""
-        for place, known in enumerate(self.describing):
-            if known is thing:
-                return b"!again%d" % place
-        return None
+    def fragment(self, value: Any) -> orjson.Fragment:
+        """Return `encode` of a *value* for orjson."""
+        return orjson.Fragment(self.encode(value))
+
+    def number(self, thing: Any, role: str = "") -> bool:
+        """Give a function or class the next number, and say whether it had none.
+
+        Args:
+            thing: the function or class.
+            role: what is written of it, if there is more than one thing to write.
+        """
+        if (id(thing), role) in self._numbers:
+            return False
+        self._numbers[id(thing), role] = len(self._numbers)
+        # An address is a name only as long as the thing lives.
+        self._numbered.append(thing)
+        return True
+
+    def again(self, thing: Any, role: str = "") -> bytes | None:
+        """Return the mark for a function or class that has a number already."""
+        number = self._numbers.get((id(thing), role))
+        return None if number is None else b"!again%d" % number
+
+    def apart(self, form: Callable[[], bytes]) -> bytes:
+        """Return *form*, and forget the numbers that it gave.
+
+        What has no order must not be numbered in the order in which it happens to come.
+        """
+        before = self._numbers
+        self._numbers = before.copy()
+        try:
+            return form()
+        finally:
+            self._numbers = before
 
     def part(self, segment: str, value: Any) -> bytes:
         """Return the canonical bytes of *value*, a part that *segment* leads to."""
         try:
             kind = type(value)
-            if self._depth <= _TRIES and (kind is dict or kind is list) and not self.describing:
+            if self._depth <= _TRIES and (kind is dict or kind is list):
                 return self._quick(value)
             return self.encode(value)
         except UncacheableArgument as error:
@@ -242,10 +296,16 @@ def _mapping(value: Mapping[Any, Any], walk: Walk) -> bytes:
     names = [_member_name(key) for key in value]
     if None not in names and len(set(names)) == len(names):
         return walk.object(dict(zip(names, value.values(), strict=True)))
-    pairs = [
-        b"[%b,%b]" % (walk.part("[…]", k), walk.part(key_segment(k), v)) for k, v in value.items()
-    ]
-    return b"!map[%b]" % b",".join(sorted(pairs))
+    keys = [walk.apart(partial(walk.part, "[…]", key)) for key in value]
+    if len(set(keys)) == len(keys):
+        items = sorted(zip(keys, value.items(), strict=True), key=itemgetter(0))
+        pairs = [(key, walk.part(key_segment(k), item)) for key, (k, item) in items]
+    else:
+        pairs = [
+            (key, walk.apart(partial(walk.part, key_segment(k), item)))
+            for key, (k, item) in zip(keys, value.items(), strict=True)
+        ]
+    return b"!map[%b]" % b",".join([b"[%b,%b]" % pair for pair in sorted(pairs)])
 
 
 def _member_name(key: Any) -> Any:

@@ -22,7 +22,7 @@ from llmcache import clients
 from llmcache.attributes import attributes_of, dictionary_of, inherits, is_plain, lineage
 from llmcache.errors import ConfigurationError, UncacheableArgument
 from llmcache.keys.canonical import Walk, Writer, describe, finds, text
-from llmcache.keys.code import class_name
+from llmcache.keys.classes import class_name
 from llmcache.keys.values import digest
 
 T = TypeVar("T")

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final, Literal, TypeAlias
 
 from llmcache.errors import UncacheableArgument
+from llmcache.keys import functions as _functions  # noqa: F401
 from llmcache.keys.binding import Binder
 from llmcache.keys.canonical import Walk, canonical
 from llmcache.keys.identity import Identity

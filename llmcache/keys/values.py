@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from datetime import date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Context, Decimal
 from fractions import Fraction
+from functools import partial
 from pathlib import PurePath
 from typing import Any, Final
 from zoneinfo import ZoneInfo
@@ -55,7 +56,8 @@ def _frozenset(value: Iterable[Any], walk: Walk) -> bytes:
 
 
 def _unordered(value: Iterable[Any], walk: Walk) -> bytes:
-    return b"[%b]" % b",".join(sorted(walk.part("[…]", item) for item in value))
+    items = [walk.apart(partial(walk.part, "[…]", item)) for item in value]
+    return b"[%b]" % b",".join(sorted(items))
 
 
 def _date(value: date, walk: Walk) -> bytes:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import enum
 import typing
 
@@ -66,8 +67,8 @@ class Held(typing.NamedTuple):
 
 def test_types_that_stand_for_others_have_a_form() -> None:
     form = canonical(Held)
-    assert b'!typevar"Item"' in form
-    assert b'!typevar"Any"' in form
+    assert b'!typevar["TypeVar","Item",null,[]]' in form
+    assert b'!class["typing:Any",null]' in form
     assert canonical(typing.List["later"]) == b'!generic[!class["builtins:list",null],"later"]'  # noqa: F821
 
 
@@ -77,3 +78,72 @@ def test_a_class_whose_fields_name_nothing_is_refused() -> None:
 
     with pytest.raises(UncacheableArgument, match="nowhere"):
         canonical(Lost)
+
+
+Bound = typing.TypeVar("Bound", bound=int)
+UserId = typing.NewType("UserId", int)
+OrderId = typing.NewType("OrderId", int)
+
+TYPES: list[typing.Any] = [
+    *(typing.Any, typing.TypeVar("Any"), Bound, typing.TypeVar("Bound", bound=str)),
+    *(typing.TypeVar("Bound"), typing.TypeVar("Bound", int, str), typing.ParamSpec("Bound")),
+    *(typing.TypeVarTuple("Bound"), UserId, OrderId, typing.NewType("UserId", str)),
+    *(typing.Tuple, tuple[()], tuple[int, ...], tuple[tuple[int, ...]]),
+    *(tuple[*tuple[int, ...]], list[UserId], list[Bound], list[typing.TypeVar("Bound")]),
+    *(typing.ClassVar[int], typing.Final[int], typing.Required[int], typing.NotRequired[int]),
+    *(typing.Final, typing.Never, typing.Self, dataclasses.InitVar[int], dataclasses.InitVar[str]),
+    *(typing.Callable[[int], str], typing.Callable[..., str], typing.Callable[[Bound], Bound]),
+    *(
+        int | str,
+        int | None,
+        typing.Annotated[int, 1],
+        typing.Literal[1],
+        type[int],
+        dict[Bound, Bound],
+    ),
+    dict[Bound, typing.TypeVar("Bound", bound=int)],
+]
+
+
+def test_no_two_types_share_their_bytes() -> None:
+    forms = [canonical(each) for each in TYPES]
+    assert len(set(forms)) == len(forms)
+    assert canonical(int | str) == canonical(typing.Union[str, int])
+    assert canonical(typing.List) == canonical(list)
+    assert canonical(typing.List[int]) == canonical(list[int])
+
+
+class Partly(typing.TypedDict):
+    whole: int
+    part: typing.NotRequired[str]
+
+
+@dataclasses.dataclass
+class Everything:
+    limit: typing.ClassVar[int] = 3
+    first: dataclasses.InitVar[int] = 1
+    last: typing.Final[int] = 1
+    user: UserId = UserId(1)
+
+
+def test_every_kind_of_field_has_a_form() -> None:
+    assert b'"part":!generic["typing:NotRequired"' in canonical(Partly)
+    form = canonical(Everything)
+    for part in (b"typing:ClassVar", b"dataclasses:InitVar", b"typing:Final", b"!newtype"):
+        assert part in form
+
+
+@dataclasses.dataclass
+class Unfinished:
+    field: "list[int"  # noqa: F722
+
+
+@dataclasses.dataclass
+class Unknown:
+    field: "typing.Nowhere"
+
+
+@pytest.mark.parametrize("kind", [Unfinished, Unknown])
+def test_a_class_whose_annotations_cannot_be_read_is_refused(kind: type) -> None:
+    with pytest.raises(UncacheableArgument, match="annotations cannot be read"):
+        canonical(kind)

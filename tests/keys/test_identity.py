@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import inspect
 import logging
 import threading
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ import openai
 import pytest
 import stamina
 import tenacity
+import wrapt
 
 import llmcache
 from keys import named
@@ -968,3 +970,223 @@ def test_generators_are_no_functions_to_tell_apart() -> None:
 
     assert [list(ask("p")), list(ask("p"))] == [["p"], ["p"]]
     assert ask.cache.stats().bypassed == 2
+
+
+class Speaker:
+    def __init__(self, word: str) -> None:
+        self.word = word
+
+    def ask(self, prompt: str) -> str:
+        return self.word + prompt
+
+
+def logged(function: Any) -> Any:
+    @functools.wraps(function)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        return function(*args, **kwargs)
+
+    return wrapper
+
+
+def asking(word: str) -> Callable[[str], str]:
+    return Speaker(word).ask
+
+
+def wrapped_partial(word: str) -> Any:
+    def inner(prompt: str, word: str = "") -> str:
+        return word + prompt
+
+    bound = functools.partial(inner, word=word)
+
+    @functools.wraps(inner)
+    def ask(prompt: str) -> str:
+        return bound(prompt)
+
+    return ask
+
+
+def wrapped_decorated(word: str) -> Any:
+    decorated = prefixing(word)(same)
+
+    @functools.wraps(same)
+    def ask(prompt: str) -> Any:
+        return decorated(prompt)
+
+    return ask
+
+
+def hidden_default(word: str) -> Any:
+    def inner(prompt: str, word: str = word) -> str:
+        return word + prompt
+
+    wrapper = logged(inner)
+    wrapper.__signature__ = inspect.signature(same)
+    return wrapper
+
+
+@wrapt.decorator
+def passing(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+    return wrapped(*args, **kwargs)
+
+
+def by_wrapt(word: str) -> Any:
+    @wrapt.decorator
+    def wrapper(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+        return word + wrapped(*args, **kwargs)
+
+    def ask(prompt: str) -> str:
+        return prompt
+
+    return wrapper(ask)
+
+
+BELOW: dict[str, Callable[[str], Any]] = {
+    "a decorator over a method": lambda word: logged(asking(word)),
+    "two decorators over a method": lambda word: logged(logged(asking(word))),
+    "tenacity over a method": lambda word: RETRIES["tenacity"]()(asking(word)),
+    "stamina over a method": lambda word: RETRIES["stamina"]()(asking(word)),
+    "a cache over a method": lambda word: functools.lru_cache(asking(word)),
+    "a partial over a decorator over a method": lambda w: functools.partial(logged(asking(w))),
+    "a decorator over a partial over a method": lambda w: logged(functools.partial(asking(w))),
+    "a partial of the function below": wrapped_partial,
+    "a decorated form of the function below": wrapped_decorated,
+    "a cached form of a decorated one": lambda w: functools.lru_cache(wrapped_decorated(w)),
+    "a default that no signature shows": hidden_default,
+    "a decorator of wrapt": by_wrapt,
+    "a decorator over one of wrapt": lambda word: logged(by_wrapt(word)),
+    "a decorator of wrapt over a method": lambda word: passing(asking(word)),
+    "a retry over one of wrapt": lambda word: RETRIES["tenacity"]()(by_wrapt(word)),
+}
+
+
+@shared
+def call(tool: Any, prompt: str) -> Any:
+    return tool(prompt)
+
+
+@pytest.mark.parametrize("made", BELOW.values(), ids=BELOW.keys())
+def test_what_is_below_a_decorator_counts(made: Callable[[str], Any]) -> None:
+    asks = [shared(made(word)) for word in "aba"]
+    assert [ask("p") for ask in asks] == ["ap", "bp", "ap"]
+    assert [call(made(word), "p") for word in "ab"] == ["ap", "bp"]
+
+
+def test_a_decorator_in_a_module_named_like_a_retry_library_counts() -> None:
+    source = inspect.getsource(prefixing)
+    for name in ("retry", "backoff", "tenacity", "stamina", "stamina._core"):
+        scope: dict[str, Any] = {**globals(), "__name__": name}
+        exec(compile(source, __file__, "exec"), scope)
+        asks = [llm_cached(backend="memory://below")(scope["prefixing"](w)(same)) for w in "ab"]
+        assert [ask("p") for ask in asks] == ["ap", "bp"]
+
+
+class Proxy(wrapt.ObjectProxy):
+    def __init__(self, wrapped: Any, word: str) -> None:
+        super().__init__(wrapped)
+        self._self_word = word
+
+    def __call__(self, prompt: str) -> str:
+        return self._self_word + self.__wrapped__(prompt)
+
+
+def test_a_proxy_with_a_state_of_its_own_is_refused() -> None:
+    with pytest.raises(UncacheableFunction):
+        shared(Proxy(same, "a"))("p")
+    with pytest.raises(UncacheableArgument):
+        call(Proxy(same, "a"), "p")
+
+
+def test_a_chain_of_functions_is_written_once() -> None:
+    for decorate in (logged, nameless("a")):
+        chain = same
+        for _ in range(60):
+            chain = decorate(chain)
+        assert shared(chain).cache.key("p") != shared(decorate(chain)).cache.key("p")
+        assert call.cache.key(chain, "p") != call.cache.key(decorate(chain), "p")
+
+
+def test_functions_may_close_over_the_registry_that_holds_them() -> None:
+    def made(number: int) -> Any:
+        registry: dict[Any, Any] = {}
+
+        def tool(name: Any) -> Any:
+            def use(prompt: str) -> Any:
+                return registry, name, prompt
+
+            return use
+
+        for name in range(number):
+            registry[name] = tool(name)
+        return registry
+
+    keys = {shared(made(number)[0]).cache.key("p") for number in (1, 2, 30)}
+    assert len(keys) == 3
+    assert shared(made(30)[0]).cache.key("p") in keys
+    assert shared(made(30)[1]).cache.key("p") not in keys
+
+
+def test_what_a_closure_of_a_closure_holds_may_be_assigned_after_decoration() -> None:
+    def late(word: str) -> Any:
+        def inner() -> str:
+            return system
+
+        @shared
+        def ask(prompt: str) -> str:
+            return inner() + prompt
+
+        system = word
+        return ask
+
+    assert [late("a")("p"), late("b")("p")] == ["ap", "bp"]
+
+
+def tool_named(name: str) -> Any:
+    def tool(city: str) -> str:
+        """Tell the weather."""
+        return city
+
+    tool.__name__ = name
+    return tool
+
+
+def test_the_name_of_a_tool_and_what_was_set_on_it_count() -> None:
+    tools = [tool_named("weather"), tool_named("time"), *(tool_named("x") for _ in range(2))]
+    tools[2].schema, tools[3].schema = {"a": 1}, {"a": 2}
+    assert len({call.cache.key(tool, "p") for tool in tools}) == 4
+    assert call.cache.key(tool_named("time"), "p") == call.cache.key(tools[1], "p")
+
+
+def test_the_version_of_a_cached_tool_counts() -> None:
+    tools = [llm_cached(version=version)(same) for version in (None, 1, 2)]
+    tools.append(llm_cached(name="same")(same))
+    assert len({call.cache.key(tool, "p") for tool in tools}) == 4
+    assert len({shared(logged(tool)).cache.key("p") for tool in tools}) == 4
+
+    class Kitchen:
+        @llm_cached(version=1)
+        def cook(self, dish: str) -> str:
+            return dish
+
+        @llm_cached(version=2)
+        def bake(self, dish: str) -> str:
+            return dish
+
+        bake.__wrapped__.__name__ = "cook"
+
+    assert call.cache.key(Kitchen.cook, "p") != call.cache.key(Kitchen.bake, "p")
+
+
+@pytest.mark.parametrize("retry", RETRIES.values(), ids=RETRIES.keys())
+def test_a_retry_around_a_tool_is_no_obstacle(retry: Callable[[], Any]) -> None:
+    tools = [retry()(prefixing(word)(same)) for word in "aba"]
+    assert len({call.cache.key(tool, "p") for tool in tools}) == 2
+    assert len({call.cache.key(logged(tool), "p") for tool in tools}) == 2
+    decorated = [tool_named("x"), tool_named("x")]
+    for word, tool in zip("ab", decorated, strict=True):
+        tool.schema = word
+    assert len({call.cache.key(logged(retry()(tool)), "p") for tool in decorated}) == 2
+    cached = [logged(functools.lru_cache(tool)) for tool in decorated]
+    assert len({call.cache.key(tool, "p") for tool in cached}) == 2
+    before = call.cache.key(tools[0], "p")
+    tools[0]("p")
+    assert call.cache.key(tools[0], "p") == before
