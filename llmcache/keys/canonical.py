@@ -20,9 +20,11 @@ from math import isfinite
 from operator import itemgetter
 from typing import Any, Final, TypeAlias
 from uuid import UUID
+from weakref import ref
 
 import orjson
 
+from llmcache.attributes import dictionary_of, inherits, is_heap_type, lineage
 from llmcache.errors import UncacheableArgument
 
 MAX_DEPTH: Final = 200
@@ -47,6 +49,9 @@ _dumps = orjson.dumps
 # By their addresses: a class may have a metaclass with a __hash__ of its own.
 _FLOATS: Final = {id(float)}
 _LEAVES: Final = {id(str), id(int), id(bool), id(type(None))}
+
+# Who asks a member for its value gets what it was given if these are as they were.
+_PLAIN_NAMES: Final = (("value", Enum), ("__llmcache_key__", None), ("__getattr__", None))
 
 Writer: TypeAlias = "Callable[[Any, Walk], bytes]"
 """Writes one value; its parts go through the walk."""
@@ -103,7 +108,7 @@ def _is_fit(value: Any, room: int) -> bool:
             continue
         containers += 1
         if containers == _FEW or len(waiting) > _FEW_PARTS:
-            return _is_large_and_fit([value], room)
+            return _is_large_and_fit([[value]], room + 1)
     return True
 
 
@@ -142,9 +147,22 @@ def _is_large_and_fit(level: list[Any], room: int) -> bool:
     return False
 
 
+# The enums that are known to have it, by their addresses.
+_plain: Final[dict[int, ref[type]]] = {}
+
+
 def _has_plain_value(kind: type) -> bool:
-    """Say whether the members of an enum have the value that they were given."""
-    return next(base for base in kind.__mro__ if "value" in vars(base)) is Enum
+    """Say whether the members of an enum are, to whoever asks them, what they were given."""
+    known = _plain.get(id(kind))
+    if known is not None and known() is kind:
+        return True
+    plain = all(
+        next((base for base in lineage(kind) if name in vars(base)), None) is owner
+        for name, owner in _PLAIN_NAMES
+    ) and not any("__getattribute__" in vars(base) and is_heap_type(base) for base in lineage(kind))
+    if plain:
+        _plain[id(kind)] = ref(kind)
+    return plain
 
 
 class Walk:
@@ -257,7 +275,9 @@ class Walk:
 
 def key_segment(key: Any) -> str:
     """Return the step of a path into a mapping; only a name is shown, since others are data."""
-    return f".{key}" if type(key) is str and key.isidentifier() and len(key) <= 40 else "[…]"
+    if type(key) is not str or len(key) > 40 or not key.replace("-", "_").isidentifier():
+        return "[…]"
+    return f".{key}" if key.isidentifier() else f"[{key!r}]"
 
 
 def text(value: str) -> bytes:
@@ -310,8 +330,10 @@ def _mapping(value: Mapping[Any, Any], walk: Walk) -> bytes:
 
 def _member_name(key: Any) -> Any:
     """Return the text that *key* is on the wire, if it is one that JSON can spell."""
-    while isinstance(type(key), EnumMeta):
-        key = key.value
+    for _ in range(MAX_DEPTH):
+        if not is_member(key):
+            break
+        key = member_value(key)
     if type(key) is UUID:
         return str(key)
     if type(key) is str and (key.isascii() or not any("\ud800" <= c <= "\udfff" for c in key)):
@@ -319,8 +341,18 @@ def _member_name(key: Any) -> Any:
     return None
 
 
+def is_member(value: Any) -> bool:
+    """Say whether *value* is a member of an enum."""
+    return inherits(type(type(value)), EnumMeta)
+
+
+def member_value(member: Any) -> Any:
+    """Return the value of an enum member, as it is on the wire."""
+    return dictionary_of(member)["_value_"] if _has_plain_value(type(member)) else member.value
+
+
 def _member(value: Enum, walk: Walk) -> bytes:
-    return walk.encode(value.value)
+    return walk.encode(member_value(value))
 
 
 def _uuid(value: UUID, walk: Walk) -> bytes:
@@ -340,7 +372,9 @@ _KINDS: Final[dict[type, Writer]] = {
 }
 # By their addresses: a class may have a metaclass with a __hash__ of its own.
 _WRITERS: Final = {id(kind): writer for kind, writer in _KINDS.items()}
-_FINDERS: Final[list[Callable[[Any], Writer | None]]] = []
+_FINDERS: Final[list[Callable[[Any], Writer | None]]] = [
+    lambda value: _member if is_member(value) else None
+]
 
 
 def writes(kind: type, writer: Writer) -> None:
@@ -349,14 +383,17 @@ def writes(kind: type, writer: Writer) -> None:
     _WRITERS[id(kind)] = writer
 
 
-def finds(finder: Callable[[Any], Writer | None]) -> None:
-    """Ask *finder* for the writer of a value whose class no writer names, after those before."""
-    _FINDERS.append(finder)
+def finds(finder: Callable[[Any], Writer | None], *, first: bool = False) -> None:
+    """Ask *finder* for the writer of a value whose class no writer names.
+
+    Args:
+        finder: answers ``None`` if it knows none.
+        first: ask it before those that are there already, otherwise after them.
+    """
+    _FINDERS.insert(0 if first else len(_FINDERS), finder)
 
 
 def _writer_for(value: Any) -> Writer:
-    if isinstance(type(value), EnumMeta):
-        return _member
     for finder in _FINDERS:
         if writer := finder(value):
             return writer

@@ -15,15 +15,26 @@ from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Callable
 from contextlib import suppress
 from enum import Enum
+from functools import cached_property
+from pathlib import PurePath
+from types import MemberDescriptorType
 from typing import Any, Final, TypeVar
 from uuid import UUID
 
 from llmcache import clients
-from llmcache.attributes import attributes_of, dictionary_of, inherits, is_plain, lineage
+from llmcache.attributes import (
+    attributes_of,
+    class_attribute,
+    dictionary_of,
+    inherits,
+    is_plain,
+    lineage,
+    slots_of,
+)
 from llmcache.errors import ConfigurationError, UncacheableArgument
-from llmcache.keys.canonical import Walk, Writer, describe, finds, text
+from llmcache.keys.canonical import Walk, Writer, describe, finds, text, writes
 from llmcache.keys.classes import class_name
-from llmcache.keys.values import digest
+from llmcache.keys.values import digest, is_path_class, path_form
 
 T = TypeVar("T")
 
@@ -43,7 +54,7 @@ def register_key(kind: type[T], function: Callable[[T], Any]) -> None:
     on a class of your own does the same.
 
     Args:
-        kind: a class, but none that JSON has a word for, and no enum.
+        kind: a class, but none that JSON has a word for, no enum and no `UUID`.
         function: gets an instance and returns any value with a canonical form.
 
     Raises:
@@ -60,6 +71,7 @@ def register_key(kind: type[T], function: Callable[[T], Any]) -> None:
         raise ConfigurationError(f"{kind!r} cannot be given a key of its own")
     with _registering:
         _registered[id(kind)] = kind, function
+        writes(kind, _keyed)
 
 
 def subject(owner: Any) -> bytes:
@@ -71,7 +83,7 @@ def subject(owner: Any) -> bytes:
     walk = Walk()
     if isinstance(owner, type):
         return b"!owner[%b]" % class_name(owner, walk)
-    if _own_key(owner) is None and _is_askable(type(owner)) and not attributes_of(owner):
+    if _own_key(owner) is None and _is_askable(type(owner)) and not _state_of(owner):
         return b"!object[%b,{}]" % class_name(type(owner), walk)
     return walk.encode(owner)
 
@@ -126,9 +138,15 @@ def _model_parts(value: Any, walk: Walk) -> bytes:
     return b"!model[%b,%b,%b,%b]" % (
         class_name(kind, walk),
         walk.encode(fields),
-        walk.encode(value.__pydantic_extra__ or {}),
-        walk.encode(value.__pydantic_private__ or {}),
+        walk.encode(_slot(value, "__pydantic_extra__") or {}),
+        walk.encode(_slot(value, "__pydantic_private__") or {}),
     )
+
+
+def _slot(model: Any, name: str) -> Any:
+    """Return what pydantic keeps in a slot of a model, or in its class for all its instances."""
+    held = class_attribute(type(model), name)
+    return held.__get__(model) if type(held) is MemberDescriptorType else held
 
 
 def _struct(value: Any) -> Writer | None:
@@ -147,14 +165,19 @@ def _struct_parts(value: Any, walk: Walk) -> bytes:
 
 def _array(value: Any) -> Writer | None:
     numpy = sys.modules.get("numpy")
-    if numpy and type(value) is numpy.ndarray:
+    kind = type(value)
+    if numpy and kind is numpy.ndarray:
         return _array_parts
-    return _scalar_parts if numpy and inherits(type(value), numpy.generic) else None
+    scalar = numpy and inherits(kind, numpy.generic) and kind.__module__ == "numpy"
+    return _scalar_parts if scalar and vars(numpy).get(kind.__name__) is kind else None
 
 
 def _array_parts(value: Any, walk: Walk) -> bytes:
     if value.dtype.names is not None:
         return _record_parts(value, walk)
+    if value.dtype.type.__module__ != "numpy":
+        # Others may have the same name, or hold addresses.
+        raise UncacheableArgument("is an array of a type that is not numpy's own")
     shape, dtype = walk.encode(value.shape), text(value.dtype.str)
     if value.dtype.hasobject:
         return b"!ndarray[%b,%b,%b]" % (dtype, shape, walk.encode(value.tolist()))
@@ -173,6 +196,20 @@ def _record_parts(value: Any, walk: Walk) -> bytes:
     return b"!record[%b,[%b]]" % (walk.encode(value.shape), b",".join(fields))
 
 
+def _path(value: Any) -> Writer | None:
+    return _path_parts if inherits(type(value), PurePath) else None
+
+
+def _path_parts(value: Any, walk: Walk) -> bytes:
+    """Write an instance of a subclass of a path, without what the path keeps for later."""
+    kind = type(value)
+    base = next(base for base in lineage(kind) if is_path_class(base))
+    kept = {slot for ancestor in lineage(base) for slot in slots_of(ancestor)}
+    own = {name: item for name, item in attributes_of(value).items() if name not in kept}
+    path = path_form(base, PurePath.__str__(value))
+    return b"!as[%b,%b,%b]" % (class_name(kind, walk), path, walk.encode(own))
+
+
 def _builtin_subclass(value: Any) -> Writer | None:
     kind = type(value)
     if any(kind is container for container in _CONTAINERS):
@@ -186,7 +223,7 @@ def _subclass_parts(value: Any, walk: Walk) -> bytes:
     base = _base_of(kind)
     state = dict(attributes_of(value))
     if inherits(kind, defaultdict):
-        state["default_factory"] = value.default_factory
+        state["default_factory"] = _default_factory(value)
     names = getattr(kind, "_fields", None)
     if base is tuple and isinstance(names, tuple):
         parts = walk.encode(dict(zip(names, tuple.__iter__(value), strict=True)))
@@ -194,6 +231,8 @@ def _subclass_parts(value: Any, walk: Walk) -> bytes:
         parts = walk.encode(_BASES[base](value))
     return b"!as[%b,%b,%b]" % (class_name(kind, walk), parts, walk.encode(state))
 
+
+_default_factory: Final[Any] = vars(defaultdict)["default_factory"].__get__
 
 _BASES: Final[dict[type, Callable[[Any], Any]]] = {
     str: str.__str__,
@@ -219,12 +258,31 @@ def _instance(value: Any) -> Writer | None:
 
 def _instance_parts(value: Any, walk: Walk) -> bytes:
     kind = type(value)
-    state = attributes_of(value)
+    state = _state_of(value)
     if not state and not dataclasses.is_dataclass(kind):
         raise UncacheableArgument(
             f"is {describe(kind)} without attributes, which only its address tells from another"
         )
     return b"!object[%b,%b]" % (class_name(kind, walk), walk.encode(state))
+
+
+def _state_of(value: Any) -> dict[str, Any]:
+    """Return the attributes of an instance, but for what its class computes and keeps."""
+    state = attributes_of(value)
+    caches = _caches_of(type(value))
+    return {k: v for k, v in state.items() if k not in caches} if caches else state
+
+
+def _caches_of(kind: type) -> set[str]:
+    """Return the attributes in which the instances of a class keep what follows from others."""
+    found: set[str] = set()
+    for base in lineage(kind):
+        own = vars(base)
+        found.update(name for name, item in own.items() if type(item) is cached_property)
+        if "__attrs_attrs__" in own:
+            fields = {field.name for field in own["__attrs_attrs__"]}
+            found.update({"_attrs_cached_hash", *slots_of(base)} - fields)
+    return found
 
 
 def _is_askable(kind: type) -> bool:
@@ -237,13 +295,14 @@ def _is_askable(kind: type) -> bool:
 
 
 for _finder in (
-    _own_key,
     _client,
     _sentinel,
     _model,
     _struct,
     _array,
+    _path,
     _builtin_subclass,
     _instance,
 ):
     finds(_finder)
+finds(_own_key, first=True)

@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 
 from llmcache.attributes import class_attribute, inherits
 from llmcache.errors import UncacheableArgument
-from llmcache.keys.canonical import Walk, describe, text
+from llmcache.keys.canonical import Walk, describe, member_value, text
 from llmcache.keys.names import is_typed_dict
 from llmcache.keys.sources import docstring
 
@@ -24,9 +24,9 @@ _schemas_lock: Final = threading.RLock()
 
 def schema_of(kind: type, walk: Walk) -> bytes | None:
     """Return the canonical JSON schema of a class, ``None`` for one that has none."""
-    if isinstance(kind, EnumMeta):
-        enumeration: Any = kind
-        return walk.encode({name: enumeration[name].value for name in enumeration.__members__})
+    if inherits(type(kind), EnumMeta):
+        members = vars(kind)["_member_map_"]
+        return walk.encode({name: member_value(member) for name, member in members.items()})
     build = _schema_builder(kind)
     if build is None:
         return None

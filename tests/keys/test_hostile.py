@@ -880,6 +880,86 @@ def test_a_mapping_may_hold_functions_that_close_over_it() -> None:
     assert canonical(registry) != before
 
 
+class Lazy:
+    def __init__(self, word: str) -> None:
+        self.word = word
+
+    @functools.cached_property
+    def twice(self) -> str:
+        return self.word * 2
+
+
+@attrs.frozen(cache_hash=True)
+class Hashed:
+    word: str
+
+
+@attrs.frozen(cache_hash=True, slots=False)
+class HashedLoosely:
+    word: str
+
+
+@attrs.frozen
+class LazySlots:
+    word: str
+
+    @functools.cached_property
+    def twice(self) -> str:
+        return self.word * 2
+
+
+class Place(pathlib.PurePosixPath):
+    word: str
+
+    @property
+    def twice(self) -> Any:
+        return self.parts, self.parent, str(self), self.name
+
+
+def test_what_an_instance_keeps_for_later_makes_no_difference() -> None:
+    for make in (Lazy, Hashed, HashedLoosely, LazySlots, Place):
+        value = make("a")
+        before = canonical(value)
+        hash(value)
+        assert getattr(value, "twice", None) != "a"
+        assert canonical(value) == before
+        assert canonical(make("b")) != before
+
+
+def test_a_path_of_a_class_of_ones_own_is_its_class_its_text_and_its_attributes() -> None:
+    class Other(pathlib.PurePosixPath):
+        pass
+
+    values = [pathlib.PurePosixPath("a"), Place("a"), Other("a")]
+    if sys.version_info >= (3, 12):
+        values.append(having(Place("a"), word="b"))
+    forms = {canonical(value) for value in values}
+    assert len(forms) == len(values)
+
+
+class Itself(enum.Enum):
+    ONE = 1
+
+
+def test_an_enum_member_that_is_its_own_value_is_refused() -> None:
+    Itself.ONE._value_ = Itself.ONE
+    for value in (Itself.ONE, {Itself.ONE: 1}, [{Itself.ONE: 1, 2: 3}], Itself):
+        with pytest.raises(UncacheableArgument):
+            canonical(value)
+
+
+class Spoken(enum.Enum):
+    ONE = 1
+
+    def __llmcache_key__(self) -> Any:
+        return "said"
+
+
+def test_an_enum_may_say_what_counts() -> None:
+    assert canonical([Spoken.ONE]) == canonical(Spoken.ONE).join((b"[", b"]"))
+    assert canonical(Spoken.ONE) == b'!keyed["keys.test_hostile:Spoken","said"]'
+
+
 def generator() -> Iterator[int]:
     yield 1
 
@@ -1073,6 +1153,9 @@ REFUSED: dict[str, Callable[[], Any]] = {
     "matrix": lambda: np.array([[1]]).view(type("Matrix", (np.ndarray,), {})),
     "masked array": lambda: np.ma.masked_array([1], [True]),
     "record array": lambda: np.rec.array([(1,)], dtype=[("a", "i4")]),
+    "subclass of a numpy scalar": lambda: type("Celsius", (np.float64,), {})(1),
+    "subclass of a numpy text": lambda: type("Text", (np.str_,), {})("a"),
+    "numpy array of texts of any length": lambda: np.array(["x"], np.dtypes.StringDType()),
     "structured scalar": lambda: np.array([(1,)], dtype=[("a", "i4")])[0],
     "structured scalar of objects": lambda: np.array([(1,)], dtype=[("a", object)])[0],
     "array of locks": lambda: np.array([threading.Lock()], dtype=object),

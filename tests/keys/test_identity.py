@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import collections
+import datetime as dt
 import functools
 import inspect
 import logging
+import pathlib
+import re
 import threading
 from collections.abc import Callable, Iterator
+from decimal import Decimal
 from typing import Any
 
 import anthropic
@@ -20,6 +25,9 @@ import wrapt
 import llmcache
 from keys import named
 from llmcache import ConfigurationError, UncacheableArgument, UncacheableFunction, llm_cached
+from llmcache.keys import canonical as keys_canonical
+from llmcache.keys import objects
+from llmcache.keys.canonical import canonical
 
 shared = functools.partial(llm_cached, backend="memory://identity", strict=True)
 
@@ -798,6 +806,26 @@ def test_a_class_may_be_told_what_counts() -> None:
 def test_what_the_wire_has_a_word_for_is_given_no_other(kind: Any) -> None:
     with pytest.raises(ConfigurationError):
         llmcache.register_key(kind, str)
+
+
+REGISTRABLE = [
+    *(dt.datetime(2026, 1, 1), dt.date(2026, 1, 1), Decimal(1), b"a", {1}, frozenset([1])),
+    *(re.compile("a"), pathlib.PurePosixPath("a"), collections.deque([1]), range(2), same),
+    *(functools.partial(same), named.Point(1), collections.OrderedDict(a=1), Bot(a=1)),
+]
+
+
+@pytest.mark.parametrize("value", REGISTRABLE, ids=lambda value: type(value).__name__)
+def test_any_other_class_may_be_given_a_key(value: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = canonical(value)
+    monkeypatch.setattr(objects, "_registered", {})
+    monkeypatch.setattr(keys_canonical, "_WRITERS", {**keys_canonical._WRITERS})
+    monkeypatch.setattr(keys_canonical, "_KINDS", {**keys_canonical._KINDS})
+    llmcache.register_key(type(value), lambda value: "mine")
+    assert canonical(value).endswith(b',"mine"]')
+    assert canonical([{"a": value}]) == canonical(value).join((b'[{"a":', b"}]"))
+    monkeypatch.undo()
+    assert canonical(value) == before
 
 
 CLIENTS: dict[Any, list[dict[str, Any]]] = {
