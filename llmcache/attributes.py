@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial, wraps
 from types import (
     ClassMethodDescriptorType,
     GetSetDescriptorType,
@@ -12,7 +13,10 @@ from types import (
     ModuleType,
     WrapperDescriptorType,
 )
-from typing import Any, Final, Generic
+from typing import Any, Final, Generic, TypeVar
+from weakref import ref
+
+T = TypeVar("T")
 
 # Py_TPFLAGS_HEAPTYPE: set for classes made by a class statement, among others.
 _HEAP_TYPE: Final = 1 << 9
@@ -38,6 +42,32 @@ def lineage(kind: type) -> tuple[type, ...]:
 _lineage: Final[Any] = vars(type)["__mro__"].__get__
 _class_names: Final[Any] = vars(type)["__dict__"].__get__
 _module_names: Final[Any] = vars(ModuleType)["__dict__"].__get__
+
+
+def per_class(function: Callable[[type], T]) -> Callable[[type], T]:
+    """Let *function*, whose answers never change, be asked once for each class.
+
+    Classes are known by their addresses, as long as they live: a metaclass may
+    have a ``__hash__`` of its own.
+    """
+    known: dict[int, tuple[ref[type], T]] = {}
+
+    @wraps(function)
+    def look_up(kind: type) -> T:
+        entry = known.get(id(kind))
+        if entry is not None and entry[0]() is kind:
+            return entry[1]
+        answer = function(kind)
+        known[id(kind)] = ref(kind, partial(_forget, known, id(kind))), answer
+        return answer
+
+    return look_up
+
+
+def _forget(known: dict[int, tuple[ref[type], Any]], address: int, gone: ref[type]) -> None:
+    entry = known.get(address)
+    if entry is not None and entry[0] is gone:
+        del known[address]
 
 
 def class_attribute(kind: type, name: str) -> Any:
@@ -107,25 +137,41 @@ def attributes_of(value: Any) -> dict[str, Any]:
     An attribute that another of the same name hides has before its name where it is.
     """
     kind = type(value)
+    slots = _slot_readers(kind)
+    if not slots:
+        return {**dictionary_of(value)}
     state: dict[str, Any] = {}
-    for ancestor in lineage(kind):
-        for slot in slots_of(ancestor):
-            descriptor = vars(ancestor).get(slot)
-            if type(descriptor) is MemberDescriptorType:
-                with suppress(AttributeError):
-                    name = f"{ancestor.__qualname__}.{slot}" if slot in state else slot
-                    state[name] = descriptor.__get__(value, kind)
+    for owner, slot, read in slots:
+        with suppress(AttributeError):
+            state[f"{owner}.{slot}" if slot in state else slot] = read(value, kind)
     for name, item in dictionary_of(value).items():
         state[f"__dict__.{name}" if name in state else name] = item
     return state
 
 
+@per_class
+def _slot_readers(kind: type) -> list[tuple[str, str, Callable[..., Any]]]:
+    """Return the slots of a class's instances: whose they are, their names, what reads them."""
+    return [
+        (ancestor.__qualname__, slot, descriptor.__get__)
+        for ancestor in lineage(kind)
+        for slot in slots_of(ancestor)
+        if type(descriptor := vars(ancestor).get(slot)) is MemberDescriptorType
+    ]
+
+
 def dictionary_of(value: Any) -> dict[str, Any]:
     """Return the ``__dict__`` of an instance, empty if it has none."""
     kind = type(value)
+    read = _dictionary_reader(kind)
+    state = {} if read is None else read(value, kind)
+    return state if type(state) is dict else {}
+
+
+@per_class
+def _dictionary_reader(kind: type) -> Callable[..., Any] | None:
     for ancestor in lineage(kind):
         descriptor = vars(ancestor).get("__dict__")
         if type(descriptor) is GetSetDescriptorType:
-            state = descriptor.__get__(value, kind)
-            return state if type(state) is dict else {}
-    return {}
+            return descriptor.__get__
+    return None

@@ -61,16 +61,28 @@ def client_of(thing: Any) -> Any:
     else has a client has more that makes a difference.
     """
     kind = type(thing)
-    for name in _SDKS:
-        if _is_client(kind, name):
-            return thing
-        resource = sys.modules.get(f"{name}._resource")
-        if resource and _is_defined_by(name, kind):
-            client = dictionary_of(thing).get("_client")
-            bases = (resource.SyncAPIResource, resource.AsyncAPIResource)
-            if any(inherits(kind, base) for base in bases) and _is_client(type(client), name):
-                return client
-    return None
+    if not is_known(kind):
+        return None
+    return thing if any(_is_client(kind, name) for name in _SDKS) else _client_within(thing)
+
+
+def is_known(kind: type) -> bool:
+    """Say whether a class is one of clients, or of their resources."""
+    return any(_is_client(kind, name) or _is_resource(kind, name) for name in _SDKS)
+
+
+def _client_within(resource: Any) -> Any:
+    client = dictionary_of(resource).get("_client")
+    return client if any(_is_client(type(client), name) for name in _SDKS) else None
+
+
+def _is_resource(kind: type, name: str) -> bool:
+    module = sys.modules.get(f"{name}._resource")
+    return (
+        module is not None
+        and _is_defined_by(name, kind)
+        and any(inherits(kind, b) for b in (module.SyncAPIResource, module.AsyncAPIResource))
+    )
 
 
 def _is_client(kind: type, name: str) -> bool:
@@ -87,9 +99,8 @@ def _is_defined_by(name: str, kind: type) -> bool:
     )
 
 
-def is_sentinel(thing: Any) -> bool:
-    """Say whether *thing* is a mark for "not given", of which there is one for each class."""
-    kind = type(thing)
+def is_sentinel(kind: type) -> bool:
+    """Say whether a class is one of marks for "not given", which has one instance."""
     return f"{kind.__module__}.{kind.__qualname__}" in _SENTINELS
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import typing
-from functools import partial
 from types import GenericAlias, UnionType
 from typing import Any, Final
 
@@ -50,7 +49,7 @@ def _alias(value: Any, walk: Walk) -> bytes:
     origin: Any = typing.get_origin(value)
     arguments: tuple[Any, ...] = typing.get_args(value)
     if origin is typing.Union or origin is UnionType:
-        forms = [walk.apart(partial(walk.encode, argument)) for argument in arguments]
+        forms = [walk.apart("", argument) for argument in arguments]
         return b"!union[%b]" % b",".join(sorted(forms))
     if origin is typing.Literal:
         return b"!literal" + walk.array(arguments)
@@ -71,8 +70,7 @@ def _alias(value: Any, walk: Walk) -> bytes:
     return form
 
 
-def _find_type(value: Any) -> Writer | None:
-    kind = type(value)
+def _find_type(kind: type) -> Writer | None:
     if inherits(kind, type):
         return None
     known = (

@@ -11,32 +11,26 @@ everything. Both write the same bytes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from enum import Enum, EnumMeta, EnumType
-from functools import partial
-from itertools import chain
+from enum import Enum
 from math import isfinite
 from operator import itemgetter
 from typing import Any, Final, TypeAlias
 from uuid import UUID
-from weakref import ref
 
 import orjson
 
-from llmcache.attributes import dictionary_of, inherits, is_heap_type, lineage
+from llmcache.attributes import per_class
 from llmcache.errors import UncacheableArgument
+from llmcache.keys import fit
+from llmcache.keys.fit import MAX_DEPTH, is_enum, is_fit, is_sure, member_value
 
-MAX_DEPTH: Final = 200
-# More than any request has: what contains itself has no end of parts.
-_MOST_PARTS: Final = 1 << 20
-_MOST_LEAVES: Final = 1 << 24
-_ENDLESS: Final = "has too many parts, or contains itself"
-# So few containers nest no deeper than they may, wherever they are.
-_FEW: Final = 190
-_FEW_PARTS: Final = 2000
 # How far down a walk tries orjson on the lists and mappings that it comes by.
-_TRIES: Final = 4
+_TRIES: Final = 5
+# So few items are written one by one.
+_FEW: Final = 8
+_TOO_DEEP: Final = "nests too deep, or contains itself"
 
 _OPTIONS: Final = (
     orjson.OPT_SORT_KEYS
@@ -45,13 +39,6 @@ _OPTIONS: Final = (
     | orjson.OPT_PASSTHROUGH_SUBCLASS
 )
 _dumps = orjson.dumps
-
-# By their addresses: a class may have a metaclass with a __hash__ of its own.
-_FLOATS: Final = {id(float)}
-_LEAVES: Final = {id(str), id(int), id(bool), id(type(None))}
-
-# Who asks a member for its value gets what it was given if these are as they were.
-_PLAIN_NAMES: Final = (("value", Enum), ("__llmcache_key__", None), ("__getattr__", None))
 
 Writer: TypeAlias = "Callable[[Any, Walk], bytes]"
 """Writes one value; its parts go through the walk."""
@@ -64,105 +51,21 @@ def canonical(value: Any) -> bytes:
         UncacheableArgument: if some part of it has no canonical form; its
             ``path`` says which.
     """
-    if _is_fit(value, MAX_DEPTH):
+    if is_fit(value, MAX_DEPTH):
         with suppress(orjson.JSONEncodeError):
             return _dumps(value, None, _OPTIONS)
         try:
             return _dumps(value, Walk().fragment, _OPTIONS)
         except orjson.JSONEncodeError as error:
-            cause = error.__cause__
-            if cause is not None and not isinstance(cause, Exception):
-                # It is no fault of the value: an interrupt, for one.
-                raise cause from None
+            _check_interrupt(error)
     return Walk().encode(value)
 
 
-def _is_fit(value: Any, room: int) -> bool:
-    """Say whether orjson may be trusted with *value*, which may nest *room* deep.
-
-    It writes ``null`` for a ``nan`` or an infinity, loses count of how deep
-    tuples nest, and asks enum members for a value that they may refuse.
-
-    Raises:
-        UncacheableArgument: if it has more parts than any request.
-    """
-    waiting = [value]
-    containers = 0
-    for part in waiting:
-        kind = type(part)
-        if kind is str:
-            continue
-        if kind is dict:
-            waiting += part.values()
-        elif kind is list or kind is tuple:
-            waiting += part
-        elif kind is float:
-            if not isfinite(part):
-                return False
-            continue
-        elif type(kind) is EnumType:
-            if not _has_plain_value(kind):
-                return False
-            waiting.append(part._value_)
-        else:
-            continue
-        containers += 1
-        if containers == _FEW or len(waiting) > _FEW_PARTS:
-            return _is_large_and_fit([[value]], room + 1)
-    return True
-
-
-def _is_large_and_fit(level: list[Any], room: int) -> bool:
-    """Say as `_is_fit` does of the items of *level*: nest by nest, so that it knows how deep."""
-    containers = parts = 0
-    while room:
-        room -= 1
-        containers += len(level)
-        holders = [holder.values() if type(holder) is dict else holder for holder in level]
-        parts += sum(map(len, holders))
-        if containers > _MOST_PARTS or parts > _MOST_LEAVES:
-            raise UncacheableArgument(_ENDLESS)
-        kinds = set(map(id, map(type, chain.from_iterable(holders)))) - _LEAVES
-        if not kinds:
-            return True
-        items = chain.from_iterable(holders)
-        if kinds == _FLOATS:
-            return all(map(isfinite, items))
-        level = []
-        for part in items:
-            kind = type(part)
-            if kind is str:
-                continue
-            if kind is dict or kind is list or kind is tuple:
-                level.append(part)
-            elif kind is float:
-                if not isfinite(part):
-                    return False
-            elif type(kind) is EnumType:
-                if not _has_plain_value(kind):
-                    return False
-                level.append([part._value_])
-        if not level:
-            return True
-    return False
-
-
-# The enums that are known to have it, by their addresses.
-_plain: Final[dict[int, ref[type]]] = {}
-
-
-def _has_plain_value(kind: type) -> bool:
-    """Say whether the members of an enum are, to whoever asks them, what they were given."""
-    known = _plain.get(id(kind))
-    if known is not None and known() is kind:
-        return True
-    plain = all(
-        next((base for base in lineage(kind) if name in vars(base)), None) is owner
-        for name, owner in _PLAIN_NAMES
-    ) and not any("__getattribute__" in vars(base) and is_heap_type(base) for base in lineage(kind))
-    if plain:
-        _plain[id(kind)] = ref(kind)
-    return plain
+def _check_interrupt(error: orjson.JSONEncodeError) -> None:
+    cause = error.__cause__
+    if cause is not None and not isinstance(cause, Exception):
+        # It is no fault of the value: an interrupt, for one.
+        raise cause from None
 
 
 class Walk:
@@ -173,13 +76,27 @@ class Walk:
     so that they may contain one another.
     """
 
-    __slots__ = ("_depth", "_numbered", "_numbers", "_parts", "unfinished")
+    __slots__ = (
+        "_depth",
+        "_found",
+        "_held",
+        "_numbers",
+        "_parts",
+        "_refused",
+        "names",
+        "unfinished",
+    )
 
     def __init__(self) -> None:
         self._depth = 0
         self._parts = 0
+        self._refused = False
+        self._found: dict[int, Writer] = {}
         self._numbers: dict[tuple[int, str], int] = {}
-        self._numbered: list[Any] = []
+        # An address is a name only as long as the thing lives.
+        self._held: list[Any] = []
+        self.names: dict[int, bytes] = {}
+        """The names of classes that have been looked up already, by their addresses."""
         self.unfinished = False
         """Whether a closure variable had no value yet."""
 
@@ -189,23 +106,39 @@ class Walk:
         Raises:
             UncacheableArgument: if some part of it has no canonical form.
         """
-        writer = _WRITERS.get(id(type(value))) or _writer_for(value)
-        if self._depth >= MAX_DEPTH:
-            raise UncacheableArgument("nests too deep, or contains itself")
-        self._parts += 1
-        if self._parts > _MOST_PARTS:
-            raise UncacheableArgument(_ENDLESS)
-        self._depth += 1
+        key = id(type(value))
+        writer = _WRITERS.get(key) or self._found.get(key) or self._find(value)
+        self._enter(1)
         try:
             return writer(value, self)
         except RecursionError:
-            raise UncacheableArgument("nests too deep, or contains itself") from None
+            raise UncacheableArgument(_TOO_DEEP) from None
         finally:
             self._depth -= 1
 
     def fragment(self, value: Any) -> orjson.Fragment:
         """Return `encode` of a *value* for orjson."""
         return orjson.Fragment(self.encode(value))
+
+    def _enter(self, parts: int) -> None:
+        """Go one level down, where so many *parts* are."""
+        if self._depth >= MAX_DEPTH:
+            raise UncacheableArgument(_TOO_DEEP)
+        self._parts += parts
+        if self._parts > fit.MOST_PARTS:
+            raise UncacheableArgument(fit.ENDLESS)
+        self._depth += 1
+
+    def _find(self, value: Any) -> Writer:
+        kind = type(value)
+        writer = _writer_for(kind)
+        self.hold(kind)
+        self._found[id(kind)] = writer
+        return writer
+
+    def hold(self, thing: Any) -> None:
+        """Keep *thing* until the walk is over, so that its address is its own."""
+        self._held.append(thing)
 
     def number(self, thing: Any, role: str = "") -> bool:
         """Give a function or class the next number, and say whether it had none.
@@ -217,8 +150,7 @@ class Walk:
         if (id(thing), role) in self._numbers:
             return False
         self._numbers[id(thing), role] = len(self._numbers)
-        # An address is a name only as long as the thing lives.
-        self._numbered.append(thing)
+        self.hold(thing)
         return True
 
     def again(self, thing: Any, role: str = "") -> bytes | None:
@@ -226,47 +158,107 @@ class Walk:
         number = self._numbers.get((id(thing), role))
         return None if number is None else b"!again%d" % number
 
-    def apart(self, form: Callable[[], bytes]) -> bytes:
-        """Return *form*, and forget the numbers that it gave.
+    def apart(self, segment: str, value: Any) -> bytes:
+        """Return `part` of *value*, and forget the numbers that it gave.
 
         What has no order must not be numbered in the order in which it happens to come.
         """
         before = self._numbers
         self._numbers = before.copy()
         try:
-            return form()
+            return self.part(segment, value)
         finally:
             self._numbers = before
 
     def part(self, segment: str, value: Any) -> bytes:
         """Return the canonical bytes of *value*, a part that *segment* leads to."""
         try:
-            kind = type(value)
-            if self._depth <= _TRIES and (kind is dict or kind is list):
-                return self._quick(value)
             return self.encode(value)
         except UncacheableArgument as error:
             raise error.within(segment) from None
 
-    def _quick(self, value: Any) -> bytes:
-        """Return the same as `encode`, by orjson if the reason for this walk is elsewhere."""
-        if _is_fit(value, MAX_DEPTH - self._depth):
-            # What is unusual is not handed on: each level would try it again.
-            with suppress(orjson.JSONEncodeError):
-                return _dumps(value, None, _OPTIONS)
-        return self.encode(value)
+    def parts(self, values: Sequence[Any], segment: Callable[[int], str]) -> list[bytes]:
+        """Return the canonical bytes of each of *values*, where *segment* of its index leads."""
+        forms: list[bytes] = []
+        self._enter(len(values))
+        try:
+            for value in values:
+                key = id(type(value))
+                writer = _WRITERS.get(key) or self._found.get(key) or self._find(value)
+                forms.append(writer(value, self))
+        except UncacheableArgument as error:
+            raise error.within(segment(len(forms))) from None
+        except RecursionError:
+            raise UncacheableArgument(_TOO_DEEP, path=segment(len(forms))) from None
+        finally:
+            self._depth -= 1
+        return forms
+
+    def quick(self, value: Any) -> bytes | None:
+        """Return the canonical bytes of a list or mapping as orjson writes it, if it is sure to."""
+        if self._refused or not is_sure(value, MAX_DEPTH - self._depth):
+            return None
+        numbers = len(self._numbers)
+        try:
+            return _dumps(value, self.fragment, _OPTIONS)
+        except orjson.JSONEncodeError as error:
+            _check_interrupt(error)
+            # Some part has no form: it is looked for once more, for its path.
+            self._refused = True
+            while len(self._numbers) > numbers:
+                self._numbers.popitem()
+            return None
+
+    def tried(self, value: Any) -> bytes | None:
+        """Return `quick` of *value* unless that has been tried often enough on what it is in."""
+        return self.quick(value) if 1 < self._depth <= _TRIES else None
 
     def array(self, values: Iterable[Any]) -> bytes:
         """Return ``[…]`` of *values*, in their order."""
-        encode = self.part
-        return b"[%b]" % b",".join([encode(f"[{i}]", v) for i, v in enumerate(values)])
+        values = values if isinstance(values, list | tuple) else list(values)
+        if fit.are_leaves(values):
+            return b"[%b]" % b",".join(self._leaves(values))
+        return b"[%b]" % b",".join(self.parts(values, "[{}]".format))
+
+    def _leaves(self, values: Sequence[Any]) -> list[bytes]:
+        """Return the forms of plain values in pieces as large as orjson takes."""
+        if len(values) <= _FEW:
+            return self.parts(values, str)
+        if fit.are_sure_leaves(values):
+            with suppress(orjson.JSONEncodeError):
+                return [_dumps(values)[1:-1]]
+        half = len(values) // 2
+        return self._leaves(values[:half]) + self._leaves(values[half:])
 
     def object(self, members: Mapping[str, Any]) -> bytes:
         """Return ``{…}`` of *members*, whose names are text without lone surrogates."""
-        encode = self.part
-        return b"{%b}" % b",".join(
-            [b"%b:%b" % (_dumps(k), encode(key_segment(k), members[k])) for k in sorted(members)]
-        )
+        names = sorted(members)
+        values = [members[name] for name in names]
+        leaves = fit.are_leaves(values)
+        return b"{%b}" % b",".join(self._members(names, values, leaves=leaves))
+
+    def _members(self, names: list[str], values: list[Any], *, leaves: bool) -> list[bytes]:
+        """Return the forms of members, if they are leaves in pieces as large as orjson takes."""
+        if not leaves or len(names) <= _FEW:
+            forms = self.parts(values, lambda i: key_segment(names[i]))
+            return [b"%b:%b" % pair for pair in zip(map(_dumps, names), forms, strict=True)]
+        if fit.are_sure_leaves(values):
+            with suppress(orjson.JSONEncodeError):
+                return [_dumps(dict(zip(names, values, strict=True)))[1:-1]]
+        half = len(names) // 2
+        first = self._members(names[:half], values[:half], leaves=True)
+        return first + self._members(names[half:], values[half:], leaves=True)
+
+    def unordered(self, values: Iterable[Any]) -> list[bytes]:
+        """Return the canonical bytes of each of *values*, which have no order."""
+        values = [*values]
+        if fit.are_leaves(values):
+            return self.parts(values, str)
+        return [self.apart("[…]", value) for value in values]
+
+    def record(self, members: Mapping[str, Any]) -> bytes:
+        """Return the canonical bytes of a mapping, of which many have the same names."""
+        return self.quick(members) or self.encode(members)
 
     def tagged(self, tag: bytes, *values: Any) -> bytes:
         """Return ``!tag[…]`` of *values*."""
@@ -297,9 +289,7 @@ def _text(value: str, walk: Walk) -> bytes:
 
 
 def _integer(value: int, walk: Walk) -> bytes:
-    if -(2**63) <= value < 2**64:
-        return _dumps(value)
-    return b'!int"%x"' % value
+    return b"%d" % value if -(2**63) <= value < 2**64 else b'!int"%x"' % value
 
 
 def _float(value: float, walk: Walk) -> bytes:
@@ -308,30 +298,35 @@ def _float(value: float, walk: Walk) -> bytes:
     return b'!float"%b"' % str(value).encode()
 
 
-def _array(value: Iterable[Any], walk: Walk) -> bytes:
-    return walk.array(value)
+def _array(value: Sequence[Any], walk: Walk) -> bytes:
+    return walk.tried(value) or walk.array(value)
 
 
 def _mapping(value: Mapping[Any, Any], walk: Walk) -> bytes:
-    names = [_member_name(key) for key in value]
-    if None not in names and len(set(names)) == len(names):
+    if form := walk.tried(value):
+        return form
+    if fit.are_texts(value):
+        return walk.object(value)
+    names = [] if fit.are_leaves(value) else [_member_name(key) for key in value]
+    if names and None not in names and len(set(names)) == len(names):
         return walk.object(dict(zip(names, value.values(), strict=True)))
-    keys = [walk.apart(partial(walk.part, "[…]", key)) for key in value]
+    keys = walk.unordered(value)
     if len(set(keys)) == len(keys):
         items = sorted(zip(keys, value.items(), strict=True), key=itemgetter(0))
-        pairs = [(key, walk.part(key_segment(k), item)) for key, (k, item) in items]
+        forms = walk.parts([item for _, (_, item) in items], lambda i: key_segment(items[i][1][0]))
+        pairs = list(zip([key for key, _ in items], forms, strict=True))
     else:
-        pairs = [
-            (key, walk.apart(partial(walk.part, key_segment(k), item)))
+        pairs = sorted(
+            (key, walk.apart(key_segment(k), item))
             for key, (k, item) in zip(keys, value.items(), strict=True)
-        ]
-    return b"!map[%b]" % b",".join([b"[%b,%b]" % pair for pair in sorted(pairs)])
+        )
+    return b"!map[%b]" % b",".join([b"[%b,%b]" % pair for pair in pairs])
 
 
 def _member_name(key: Any) -> Any:
     """Return the text that *key* is on the wire, if it is one that JSON can spell."""
     for _ in range(MAX_DEPTH):
-        if not is_member(key):
+        if type(key) is str or not is_enum(type(key)):
             break
         key = member_value(key)
     if type(key) is UUID:
@@ -339,16 +334,6 @@ def _member_name(key: Any) -> Any:
     if type(key) is str and (key.isascii() or not any("\ud800" <= c <= "\udfff" for c in key)):
         return key
     return None
-
-
-def is_member(value: Any) -> bool:
-    """Say whether *value* is a member of an enum."""
-    return inherits(type(type(value)), EnumMeta)
-
-
-def member_value(member: Any) -> Any:
-    """Return the value of an enum member, as it is on the wire."""
-    return dictionary_of(member)["_value_"] if _has_plain_value(type(member)) else member.value
 
 
 def _member(value: Enum, walk: Walk) -> bytes:
@@ -372,9 +357,10 @@ _KINDS: Final[dict[type, Writer]] = {
 }
 # By their addresses: a class may have a metaclass with a __hash__ of its own.
 _WRITERS: Final = {id(kind): writer for kind, writer in _KINDS.items()}
-_FINDERS: Final[list[Callable[[Any], Writer | None]]] = [
-    lambda value: _member if is_member(value) else None
+_FINDERS: Final[list[Callable[[type], Writer | None]]] = [
+    lambda kind: _member if is_enum(kind) else None
 ]
+_CHANGING: Final[list[Callable[[type], Writer | None]]] = []
 
 
 def writes(kind: type, writer: Writer) -> None:
@@ -383,21 +369,32 @@ def writes(kind: type, writer: Writer) -> None:
     _WRITERS[id(kind)] = writer
 
 
-def finds(finder: Callable[[Any], Writer | None], *, first: bool = False) -> None:
-    """Ask *finder* for the writer of a value whose class no writer names.
-
-    Args:
-        finder: answers ``None`` if it knows none.
-        first: ask it before those that are there already, otherwise after them.
-    """
-    _FINDERS.insert(0 if first else len(_FINDERS), finder)
+def finds(finder: Callable[[type], Writer | None]) -> None:
+    """Ask *finder* for the writer of a class that no writer names, after those before."""
+    _FINDERS.append(finder)
 
 
-def _writer_for(value: Any) -> Writer:
-    for finder in _FINDERS:
-        if writer := finder(value):
+def finds_first(finder: Callable[[type], Writer | None]) -> None:
+    """Ask *finder* before all others, once in each walk: its answer may change."""
+    _CHANGING.append(finder)
+
+
+def _writer_for(kind: type) -> Writer:
+    for finder in _CHANGING:
+        if writer := finder(kind):
             return writer
-    raise UncacheableArgument(f"is {describe(type(value))}, which has no canonical form")
+    found = _found_writer(kind)
+    if found is None:
+        raise UncacheableArgument(f"is {describe(kind)}, which has no canonical form")
+    return found
+
+
+@per_class
+def _found_writer(kind: type) -> Writer | None:
+    for finder in _FINDERS:
+        if writer := finder(kind):
+            return writer
+    return None
 
 
 def describe(kind: type) -> str:

@@ -57,8 +57,8 @@ def class_name(kind: type, walk: Walk) -> bytes:
         UncacheableArgument: if the class has neither a module that holds it
             nor a source.
     """
-    if again := walk.again(kind):
-        return again
+    if name := walk.names.get(id(kind)) or walk.again(kind):
+        return name
     if kind.__module__ == "builtins" and not is_heap_type(kind):
         return text(f"builtins:{kind.__qualname__}")
     generic = vars(kind).get("__pydantic_generic_metadata__") or {}
@@ -68,6 +68,8 @@ def class_name(kind: type, walk: Walk) -> bytes:
     module, qualname = full_name(kind)
     name = text(f"{module}:{qualname}")
     if holds(module, qualname, kind):
+        walk.hold(kind)
+        walk.names[id(kind)] = name
         return name
     walk.number(kind)
     source = class_source(kind)
@@ -167,8 +169,8 @@ def _class(value: type, walk: Walk) -> bytes:
     return b"!class[%b,%b]" % (class_name(value, walk), schema_of(value, walk) or b"null")
 
 
-def _find_class(value: Any) -> Writer | None:
-    return _class if inherits(type(value), type) else None
+def _find_class(kind: type) -> Writer | None:
+    return _class if inherits(kind, type) else None
 
 
 finds(_find_class)

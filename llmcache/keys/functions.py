@@ -108,9 +108,9 @@ def _decorated(value: Any, walk: Walk) -> bytes:
     return b"!decorated[%b,%b,%b]" % tuple(map(walk.encode, (wrapped, wrapper, enabled)))
 
 
-def _cached(value: Any) -> Writer | None:
+def _cached(kind: type) -> Writer | None:
     """Find functions that have a cache themselves."""
-    return _cached_parts if type(value).__module__ == "llmcache.decorator" else None
+    return _cached_parts if kind.__module__ == "llmcache.decorator" else None
 
 
 def _cached_parts(value: Any, walk: Walk) -> bytes:

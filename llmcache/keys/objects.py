@@ -29,10 +29,11 @@ from llmcache.attributes import (
     inherits,
     is_plain,
     lineage,
+    per_class,
     slots_of,
 )
 from llmcache.errors import ConfigurationError, UncacheableArgument
-from llmcache.keys.canonical import Walk, Writer, describe, finds, text, writes
+from llmcache.keys.canonical import Walk, Writer, describe, finds, finds_first, text, writes
 from llmcache.keys.classes import class_name
 from llmcache.keys.values import digest, is_path_class, path_form
 
@@ -83,13 +84,13 @@ def subject(owner: Any) -> bytes:
     walk = Walk()
     if isinstance(owner, type):
         return b"!owner[%b]" % class_name(owner, walk)
-    if _own_key(owner) is None and _is_askable(type(owner)) and not _state_of(owner):
+    if _own_key(type(owner)) is None and _is_askable(type(owner)) and not _state_of(owner):
         return b"!object[%b,{}]" % class_name(type(owner), walk)
     return walk.encode(owner)
 
 
-def _own_key(value: Any) -> Writer | None:
-    return _keyed if any(_says_its_key(base) for base in lineage(type(value))) else None
+def _own_key(kind: type) -> Writer | None:
+    return _keyed if any(map(_says_its_key, lineage(kind))) else None
 
 
 def _keyed(value: Any, walk: Walk) -> bytes:
@@ -104,12 +105,14 @@ def _says_its_key(kind: type) -> bool:
     return id(kind) in _registered or "__llmcache_key__" in vars(kind)
 
 
-def _client(value: Any) -> Writer | None:
-    return _client_settings if clients.client_of(value) is not None else None
+def _client(kind: type) -> Writer | None:
+    return _client_settings if clients.is_known(kind) else None
 
 
 def _client_settings(value: Any, walk: Walk) -> bytes:
     client = clients.client_of(value)
+    if client is None:
+        raise UncacheableArgument(f"is {describe(type(value))} without a client")
     return b"!client[%b,%b,%b,%b]" % (
         class_name(type(value), walk),
         class_name(type(client), walk),
@@ -118,40 +121,50 @@ def _client_settings(value: Any, walk: Walk) -> bytes:
     )
 
 
-def _sentinel(value: Any) -> Writer | None:
-    return _sentinel_class if clients.is_sentinel(value) else None
+def _sentinel(kind: type) -> Writer | None:
+    return _sentinel_class if clients.is_sentinel(kind) else None
 
 
 def _sentinel_class(value: Any, walk: Walk) -> bytes:
     return b"!sentinel[%b]" % class_name(type(value), walk)
 
 
-def _model(value: Any) -> Writer | None:
+def _model(kind: type) -> Writer | None:
     pydantic = sys.modules.get("pydantic")
-    return _model_parts if pydantic and inherits(type(value), pydantic.BaseModel) else None
+    return _model_parts if pydantic and inherits(kind, pydantic.BaseModel) else None
 
 
 def _model_parts(value: Any, walk: Walk) -> bytes:
     kind = type(value)
-    known = kind.__pydantic_fields__
-    fields = {name: item for name, item in dictionary_of(value).items() if name in known}
+    known, extra_of, private_of = _model_plan(kind)
+    fields = dictionary_of(value)
+    if fields.keys() != known.keys():
+        fields = {name: item for name, item in fields.items() if name in known}
+    extra, private = extra_of(value), private_of(value)
     return b"!model[%b,%b,%b,%b]" % (
         class_name(kind, walk),
-        walk.encode(fields),
-        walk.encode(_slot(value, "__pydantic_extra__") or {}),
-        walk.encode(_slot(value, "__pydantic_private__") or {}),
+        walk.record(fields),
+        walk.record(extra) if extra else b"{}",
+        walk.record(private) if private else b"{}",
     )
 
 
-def _slot(model: Any, name: str) -> Any:
-    """Return what pydantic keeps in a slot of a model, or in its class for all its instances."""
-    held = class_attribute(type(model), name)
-    return held.__get__(model) if type(held) is MemberDescriptorType else held
+@per_class
+def _model_plan(kind: type) -> tuple[dict[str, Any], Callable[..., Any], Callable[..., Any]]:
+    """Return a model's fields, and what reads its extra and its private values."""
+    fields: dict[str, Any] = class_attribute(kind, "__pydantic_fields__")
+    return fields, _slot(kind, "__pydantic_extra__"), _slot(kind, "__pydantic_private__")
 
 
-def _struct(value: Any) -> Writer | None:
+def _slot(kind: type, name: str) -> Callable[[Any], Any]:
+    """Return what reads a slot of pydantic's, or what a class has for all its instances."""
+    held = class_attribute(kind, name)
+    return held.__get__ if type(held) is MemberDescriptorType else lambda model: held
+
+
+def _struct(kind: type) -> Writer | None:
     msgspec = sys.modules.get("msgspec")
-    return _struct_parts if msgspec and inherits(type(value), msgspec.Struct) else None
+    return _struct_parts if msgspec and inherits(kind, msgspec.Struct) else None
 
 
 def _struct_parts(value: Any, walk: Walk) -> bytes:
@@ -160,12 +173,11 @@ def _struct_parts(value: Any, walk: Walk) -> bytes:
     for name in kind.__struct_fields__:
         with suppress(AttributeError):
             state[name] = object.__getattribute__(value, name)
-    return b"!object[%b,%b]" % (class_name(kind, walk), walk.encode(state))
+    return b"!object[%b,%b]" % (class_name(kind, walk), walk.record(state))
 
 
-def _array(value: Any) -> Writer | None:
+def _array(kind: type) -> Writer | None:
     numpy = sys.modules.get("numpy")
-    kind = type(value)
     if numpy and kind is numpy.ndarray:
         return _array_parts
     scalar = numpy and inherits(kind, numpy.generic) and kind.__module__ == "numpy"
@@ -196,8 +208,8 @@ def _record_parts(value: Any, walk: Walk) -> bytes:
     return b"!record[%b,[%b]]" % (walk.encode(value.shape), b",".join(fields))
 
 
-def _path(value: Any) -> Writer | None:
-    return _path_parts if inherits(type(value), PurePath) else None
+def _path(kind: type) -> Writer | None:
+    return _path_parts if inherits(kind, PurePath) else None
 
 
 def _path_parts(value: Any, walk: Walk) -> bytes:
@@ -210,8 +222,7 @@ def _path_parts(value: Any, walk: Walk) -> bytes:
     return b"!as[%b,%b,%b]" % (class_name(kind, walk), path, walk.encode(own))
 
 
-def _builtin_subclass(value: Any) -> Writer | None:
-    kind = type(value)
+def _builtin_subclass(kind: type) -> Writer | None:
     if any(kind is container for container in _CONTAINERS):
         return _subclass_parts
     plain = is_plain(kind, *_BASES, *_CONTAINERS)
@@ -229,7 +240,7 @@ def _subclass_parts(value: Any, walk: Walk) -> bytes:
         parts = walk.encode(dict(zip(names, tuple.__iter__(value), strict=True)))
     else:
         parts = walk.encode(_BASES[base](value))
-    return b"!as[%b,%b,%b]" % (class_name(kind, walk), parts, walk.encode(state))
+    return b"!as[%b,%b,%b]" % (class_name(kind, walk), parts, walk.record(state))
 
 
 _default_factory: Final[Any] = vars(defaultdict)["default_factory"].__get__
@@ -252,8 +263,8 @@ def _base_of(kind: type) -> type:
     return next((base for base in _BASES if inherits(kind, base)), object)
 
 
-def _instance(value: Any) -> Writer | None:
-    return _instance_parts if _is_askable(type(value)) else None
+def _instance(kind: type) -> Writer | None:
+    return _instance_parts if _is_askable(kind) else None
 
 
 def _instance_parts(value: Any, walk: Walk) -> bytes:
@@ -263,7 +274,7 @@ def _instance_parts(value: Any, walk: Walk) -> bytes:
         raise UncacheableArgument(
             f"is {describe(kind)} without attributes, which only its address tells from another"
         )
-    return b"!object[%b,%b]" % (class_name(kind, walk), walk.encode(state))
+    return b"!object[%b,%b]" % (class_name(kind, walk), walk.record(state))
 
 
 def _state_of(value: Any) -> dict[str, Any]:
@@ -273,6 +284,7 @@ def _state_of(value: Any) -> dict[str, Any]:
     return {k: v for k, v in state.items() if k not in caches} if caches else state
 
 
+@per_class
 def _caches_of(kind: type) -> set[str]:
     """Return the attributes in which the instances of a class keep what follows from others."""
     found: set[str] = set()
@@ -305,4 +317,4 @@ for _finder in (
     _instance,
 ):
     finds(_finder)
-finds(_own_key, first=True)
+finds_first(_own_key)

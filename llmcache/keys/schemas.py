@@ -8,13 +8,13 @@ import sys
 import threading
 import typing
 from collections.abc import Callable
-from enum import EnumMeta
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
 from llmcache.attributes import class_attribute, inherits
 from llmcache.errors import UncacheableArgument
-from llmcache.keys.canonical import Walk, describe, member_value, text
+from llmcache.keys.canonical import Walk, describe, text
+from llmcache.keys.fit import is_enum, member_value
 from llmcache.keys.names import is_typed_dict
 from llmcache.keys.sources import docstring
 
@@ -24,7 +24,7 @@ _schemas_lock: Final = threading.RLock()
 
 def schema_of(kind: type, walk: Walk) -> bytes | None:
     """Return the canonical JSON schema of a class, ``None`` for one that has none."""
-    if inherits(type(kind), EnumMeta):
+    if is_enum(kind):
         members = vars(kind)["_member_map_"]
         return walk.encode({name: member_value(member) for name, member in members.items()})
     build = _schema_builder(kind)

@@ -9,7 +9,6 @@ from collections.abc import Iterable
 from datetime import date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Context, Decimal
 from fractions import Fraction
-from functools import partial
 from pathlib import PurePath
 from typing import Any, Final
 from zoneinfo import ZoneInfo
@@ -57,12 +56,11 @@ def _frozenset(value: Iterable[Any], walk: Walk) -> bytes:
 
 
 def _unordered(value: Iterable[Any], walk: Walk) -> bytes:
-    items = [walk.apart(partial(walk.part, "[…]", item)) for item in value]
-    return b"[%b]" % b",".join(sorted(items))
+    return b"[%b]" % b",".join(sorted(walk.unordered(value)))
 
 
 def _date(value: date, walk: Walk) -> bytes:
-    return b"!date" + text(value.isoformat())
+    return b'!date"%b"' % value.isoformat().encode()
 
 
 def _time(value: time, walk: Walk) -> bytes:
@@ -147,8 +145,8 @@ def _path(value: PurePath, walk: Walk) -> bytes:
     return path_form(type(value), str(value))
 
 
-def _find_path(value: Any) -> Writer | None:
-    return _path if is_path_class(type(value)) else None
+def _find_path(kind: type) -> Writer | None:
+    return _path if is_path_class(kind) else None
 
 
 _writers: Final[dict[type, Writer]] = {

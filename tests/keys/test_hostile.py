@@ -843,7 +843,7 @@ def test_classes_made_in_a_loop_differ(
     ],
 )
 def test_what_has_no_end_of_parts_is_refused(value: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("llmcache.keys.canonical._MOST_PARTS", 1 << 12)
+    monkeypatch.setattr("llmcache.keys.fit.MOST_PARTS", 1 << 12)
     with pytest.raises(UncacheableArgument, match="too many parts"):
         canonical(value)
 
