@@ -8,7 +8,7 @@ from enum import EnumMeta
 from types import FunctionType
 from typing import Any, Final
 
-from llmcache.attributes import NATIVE, inherits, is_heap_type
+from llmcache.attributes import NATIVE, class_attribute, inherits, is_heap_type
 from llmcache.errors import UncacheableArgument
 from llmcache.keys import annotations as _annotations  # noqa: F401
 from llmcache.keys.canonical import Walk, Writer, describe, finds, text
@@ -113,7 +113,7 @@ def _counts(kind: type, name: str, member: Any) -> bool:
     function: Any = member.__func__ if isinstance(member, staticmethod | classmethod) else member
     if isinstance(function, FunctionType):
         return any(is_written_by_users(layer) for layer in functions(function))
-    return name not in getattr(kind, "_fields", ()) and not isinstance(member, NATIVE)
+    return name not in (class_attribute(kind, "_fields") or ()) and not isinstance(member, NATIVE)
 
 
 def _is_sunder(name: str) -> bool:

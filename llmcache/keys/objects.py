@@ -8,7 +8,6 @@ hide in another language.
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 import threading
 from collections import Counter, OrderedDict, defaultdict
@@ -33,7 +32,16 @@ from llmcache.attributes import (
     slots_of,
 )
 from llmcache.errors import ConfigurationError, UncacheableArgument
-from llmcache.keys.canonical import Walk, Writer, describe, finds, finds_first, text, writes
+from llmcache.keys.canonical import (
+    Walk,
+    Writer,
+    describe,
+    finds,
+    finds_first,
+    qualified,
+    text,
+    writes,
+)
 from llmcache.keys.classes import class_name
 from llmcache.keys.values import digest, is_path_class, path_form
 
@@ -140,7 +148,10 @@ def _model_parts(value: Any, walk: Walk) -> bytes:
     fields = dictionary_of(value)
     if fields.keys() != known.keys():
         fields = {name: item for name, item in fields.items() if name in known}
-    extra, private = extra_of(value), private_of(value)
+    try:
+        extra, private = extra_of(value), private_of(value)
+    except AttributeError:
+        raise UncacheableArgument(f"is an unfinished {qualified(kind)}") from None
     return b"!model[%b,%b,%b,%b]" % (
         class_name(kind, walk),
         walk.record(fields),
@@ -235,7 +246,7 @@ def _subclass_parts(value: Any, walk: Walk) -> bytes:
     state = dict(attributes_of(value))
     if inherits(kind, defaultdict):
         state["default_factory"] = _default_factory(value)
-    names = getattr(kind, "_fields", None)
+    names = class_attribute(kind, "_fields")
     if base is tuple and isinstance(names, tuple):
         parts = walk.encode(dict(zip(names, tuple.__iter__(value), strict=True)))
     else:
@@ -270,7 +281,7 @@ def _instance(kind: type) -> Writer | None:
 def _instance_parts(value: Any, walk: Walk) -> bytes:
     kind = type(value)
     state = _state_of(value)
-    if not state and not dataclasses.is_dataclass(kind):
+    if not state and class_attribute(kind, "__dataclass_fields__") is None:
         raise UncacheableArgument(
             f"is {describe(kind)} without attributes, which only its address tells from another"
         )

@@ -5,21 +5,22 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import sys
-import threading
 import typing
 from collections.abc import Callable
-from typing import Any, Final
-from weakref import WeakKeyDictionary
+from typing import Any
 
-from llmcache.attributes import class_attribute, inherits
+from llmcache.attributes import class_attribute, inherits, per_class
 from llmcache.errors import UncacheableArgument
 from llmcache.keys.canonical import Walk, describe, text
 from llmcache.keys.fit import is_enum, member_value
 from llmcache.keys.names import is_typed_dict
 from llmcache.keys.sources import docstring
 
-_schemas: Final[WeakKeyDictionary[type, tuple[Any, bytes]]] = WeakKeyDictionary()
-_schemas_lock: Final = threading.RLock()
+
+@per_class
+def _made(kind: type) -> list[tuple[Any, bytes]]:
+    """Return where the schema of a class is kept, and what it was made from."""
+    return []
 
 
 def schema_of(kind: type, walk: Walk) -> bytes | None:
@@ -32,12 +33,12 @@ def schema_of(kind: type, walk: Walk) -> bytes | None:
         return None
     if build is _fields_schema:
         return _fields_schema(kind, walk)
-    with _schemas_lock:
-        known = _schemas.get(kind)
+    made = _made(kind)
     # A model that is rebuilt gets a new validator, and may have a new schema.
     stamp = vars(kind).get("__pydantic_validator__")
-    if known is not None and known[0] is stamp:
-        return known[1]
+    for known, form in made:
+        if known is stamp:
+            return form
     try:
         schema = build(kind)
     except Exception as error:  # noqa: BLE001
@@ -45,8 +46,7 @@ def schema_of(kind: type, walk: Walk) -> bytes | None:
             f"is {describe(kind)}, whose JSON schema cannot be made ({type(error).__name__})"
         ) from None
     form = walk.encode(schema)
-    with _schemas_lock:
-        _schemas[kind] = stamp, form
+    made[:] = [(stamp, form)]
     return form
 
 
@@ -58,9 +58,9 @@ def _schema_builder(kind: type) -> Callable[..., Any] | None:
     if msgspec and inherits(kind, msgspec.Struct):
         return _struct_schema
     annotated = (
-        dataclasses.is_dataclass(kind)
+        class_attribute(kind, "__dataclass_fields__") is not None
         or is_typed_dict(kind)
-        or (inherits(kind, tuple) and hasattr(kind, "_fields"))
+        or (inherits(kind, tuple) and class_attribute(kind, "_fields") is not None)
         or _attributes_of(kind) is not None
     )
     return _fields_schema if annotated else None
@@ -101,7 +101,7 @@ def own_doc(kind: type) -> str | None:
 def _types_of(kind: type) -> dict[str, Any]:
     """Return the types of a class's fields by name; a field without has any."""
     names = [field.name for field in _attributes_of(kind) or ()]
-    types: dict[str, Any] = dict.fromkeys((*getattr(kind, "_fields", ()), *names), Any)
+    types: dict[str, Any] = dict.fromkeys((*(class_attribute(kind, "_fields") or ()), *names), Any)
     try:
         return types | typing.get_type_hints(kind, include_extras=True)
     except NameError as error:
@@ -122,11 +122,11 @@ def _defaults_of(kind: type) -> dict[str, Any]:
     if attributes := _attributes_of(kind):
         nothing = sys.modules["attr"].NOTHING
         return {field.name: field.default for field in attributes if field.default is not nothing}
-    if not dataclasses.is_dataclass(kind):
-        return dict(getattr(kind, "_field_defaults", {}))
+    if class_attribute(kind, "__dataclass_fields__") is None:
+        return dict(class_attribute(kind, "_field_defaults") or {})
     return {
         field.name: field.default if field.default is not dataclasses.MISSING else made
-        for field in dataclasses.fields(kind)
+        for field in class_attribute(kind, "__dataclass_fields__").values()
         if (made := field.default_factory) is not dataclasses.MISSING
         or field.default is not dataclasses.MISSING
     }
@@ -139,7 +139,7 @@ def _metadata_of(kind: type) -> dict[str, Any]:
         for field in _attributes_of(kind) or ()
         if field.converter is not None or field.validator is not None
     }
-    fields = _attributes_of(kind) or getattr(kind, "__dataclass_fields__", {}).values()
+    fields = _attributes_of(kind) or (class_attribute(kind, "__dataclass_fields__") or {}).values()
     for field in fields:
         if field.metadata:
             found.setdefault(field.name, {})["metadata"] = dict(field.metadata)

@@ -15,13 +15,13 @@ import inspect
 import linecache
 import re
 import sys
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from types import CodeType, FunctionType
 from typing import Any, Final, TypeAlias
-from weakref import WeakKeyDictionary
+
+from llmcache.attributes import per_class
 
 _Function: TypeAlias = "ast.FunctionDef | ast.AsyncFunctionDef"
 _Scope: TypeAlias = "ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef"
@@ -33,9 +33,6 @@ _TEXTS: Final = ("<ipython", "<doctest")
 _CLASS_MAKERS: Final = ("attr", "attrs", "msgspec", "pydantic")
 
 _COMPREHENSION: Final = re.compile(r"<(?:list|set|dict)comp>\.|<genexpr>\.")
-
-_classes: Final[WeakKeyDictionary[type, str | None]] = WeakKeyDictionary()
-_lock: Final = threading.RLock()
 
 
 def function_source(function: FunctionType) -> str | None:
@@ -54,12 +51,10 @@ def function_source(function: FunctionType) -> str | None:
     return index.digest(found[0] if len(found) == 1 else None)
 
 
+@per_class
 def class_source(kind: type) -> str | None:
     """Return the SHA-256 of a class's source in hex, ``None`` without source."""
-    with _lock:
-        if kind not in _classes:
-            _classes[kind] = _class_source(kind)
-        return _classes[kind]
+    return _class_source(kind)
 
 
 def is_written(code: CodeType) -> bool:

@@ -937,6 +937,54 @@ def test_a_path_of_a_class_of_ones_own_is_its_class_its_text_and_its_attributes(
     assert len(forms) == len(values)
 
 
+class Equal(type):
+    def __eq__(cls, other: object) -> bool:
+        return True
+
+
+def test_a_class_without_a_hash_has_a_form() -> None:
+    class Local(metaclass=Equal):
+        def __init__(self, word: str) -> None:
+            self.word = word
+
+    class Model(pydantic.BaseModel, metaclass=type("Meta", (Equal, type(pydantic.BaseModel)), {})):
+        word: str
+
+    class Other(Local):
+        pass
+
+    assert canonical(Local("a")) != canonical(Local("b"))
+    assert len({form_or_refusal(kind) for kind in (Local, Other, Model)}) == 3
+
+
+def test_a_model_that_is_not_finished_is_refused() -> None:
+    with pytest.raises(UncacheableArgument, match="unfinished"):
+        canonical(named.Answer.__new__(named.Answer))
+
+
+@pytest.mark.parametrize(
+    ("key", "path"),
+    [
+        ("input_audio", "messages.input_audio"),
+        ("input-audio", "messages['input-audio']"),
+        ("the prompt", "messages[…]"),
+        ("a" * 41, "messages[…]"),
+        ("4711", "messages[…]"),
+    ],
+)
+def test_only_a_key_that_is_a_name_is_shown(key: str, path: str) -> None:
+    with pytest.raises(UncacheableArgument) as caught:
+        complete({key: LOCK})
+    assert caught.value.path == path
+
+
+def test_a_closure_variable_is_named_with_its_function() -> None:
+    with pytest.raises(UncacheableArgument) as caught:
+        complete([closing_over(LOCK)])
+    said = "messages[0], the closure variable value of closing_over.<locals>."
+    assert caught.value.path.startswith(said)
+
+
 class Itself(enum.Enum):
     ONE = 1
 
