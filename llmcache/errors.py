@@ -49,6 +49,11 @@ class UncacheableArgument(LLMCacheError, TypeError):
         self.path = path
         self.function = function
 
+    @property
+    def place(self) -> str:
+        """The path as the subject of a sentence."""
+        return self.path.lstrip("., ") or "the value"
+
     def within(self, segment: str) -> UncacheableArgument:
         """Return the same error one level further out."""
         path = segment + self.path
@@ -62,9 +67,8 @@ class UncacheableArgument(LLMCacheError, TypeError):
 
     def __str__(self) -> str:
         where = f"{self.function}: " if self.function else ""
-        what = f"{self.path.lstrip('., ')} " if self.path else "the value "
         return (
-            f"{where}{what}{self.reason}. Leave the parameter out of the key with ignore=, "
+            f"{where}{self.place} {self.reason}. Leave the parameter out of the key with ignore=, "
             "say what counts with key=, or give its type a key of its own"
         )
 

@@ -113,7 +113,7 @@ def test_a_closure_without_a_form_is_refused() -> None:
 
     lock = threading.Lock()
 
-    with pytest.raises(UncacheableFunction, match="closure variable word"):
+    with pytest.raises(UncacheableFunction, match="functions: the closure variable word of"):
         factory(lock)("p")
 
 
