@@ -64,10 +64,9 @@ def per_class(function: Callable[[type], T]) -> Callable[[type], T]:
     return look_up
 
 
-def _forget(known: dict[int, tuple[ref[type], Any]], address: int, gone: ref[type]) -> None:
-    entry = known.get(address)
-    if entry is not None and entry[0] is gone:
-        del known[address]
+def _forget(known: dict[int, Any], address: int, gone: ref[type]) -> None:
+    # It is called before another class can have the address.
+    known.pop(address, None)
 
 
 def class_attribute(kind: type, name: str) -> Any:

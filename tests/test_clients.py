@@ -7,7 +7,8 @@ import anthropic
 import openai
 import pytest
 
-from llmcache import clients, llm_cached
+from llmcache import UncacheableArgument, clients, llm_cached
+from llmcache.keys.canonical import canonical
 
 
 def test_a_client_is_known_whichever_sdks_are_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,3 +60,9 @@ def test_only_a_class_of_the_users_own_gives_a_client_attributes(kind: Any) -> N
     assert found["system"] == "a"
     assert "k" not in found.values()
     assert found.keys().isdisjoint({"_client", "models", "api_key", "timeout", "_base_url"})
+
+
+def test_a_resource_without_a_client_is_refused() -> None:
+    resource = openai.resources.chat.Completions.__new__(openai.resources.chat.Completions)
+    with pytest.raises(UncacheableArgument, match="without a client"):
+        canonical(resource)

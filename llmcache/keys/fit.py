@@ -74,11 +74,8 @@ def _is_large_and_fit(level: list[Any], room: int) -> bool:
         kinds = set(map(id, map(type, chain.from_iterable(holders)))) - _LEAVES
         if not kinds:
             return True
-        items = chain.from_iterable(holders)
-        if kinds == _FLOATS:
-            return all(map(isfinite, items))
         level = []
-        for part in items:
+        for part in chain.from_iterable(holders):
             kind = type(part)
             if kind is str:
                 continue

@@ -4,6 +4,8 @@ import dataclasses
 import enum
 import typing
 
+import msgspec
+import pydantic
 import pytest
 
 from llmcache import UncacheableArgument
@@ -138,3 +140,70 @@ class Unknown:
 def test_a_class_whose_annotations_cannot_be_read_is_refused(kind: type) -> None:
     with pytest.raises(UncacheableArgument, match="annotations cannot be read"):
         canonical(kind)
+
+
+@pytest.mark.parametrize("count", [5, 20, 300, 5000])
+@pytest.mark.parametrize("odd", [float("nan"), 2**70, "\ud800", 0.5, "a", 1, None])
+def test_pieces_are_written_as_one(count: int, odd: typing.Any) -> None:
+    values = [[1, 0.5, "a", None, True, 2**63, "ä"][i % 7] for i in range(count)]
+    for at in (0, count // 2, count - 1):
+        some = [*values[:at], odd, *values[at:]]
+        forms = [canonical(value) for value in some]
+        assert canonical(some) == b"[%b]" % b",".join(forms)
+        assert canonical([[some]]) == b"[[[%b]]]" % b",".join(forms)
+        named = {f"{i:05}": value for i, value in enumerate(some)}
+        members = [b'"%05d":%b' % pair for pair in enumerate(forms)]
+        assert canonical(named) == b"{%b}" % b",".join(members)
+        many = [{"text": "a", "score": value} for value in some]
+        each = [b'{"score":%b,"text":"a"}' % form for form in forms]
+        assert canonical(many) == b"[%b]" % b",".join(each)
+
+
+def test_floats_and_texts_stand_side_by_side_in_many_containers() -> None:
+    many = [{"text": "a", "score": 0.5, "rank": 10**400 if i == 299 else 1} for i in range(300)]
+    assert canonical(many[:299]) == canonical(many[:298])[:-1] + b"," + canonical(many[0]) + b"]"
+    assert b"!int" in canonical(many)
+
+
+def test_what_nests_too_deep_among_many_containers_is_refused() -> None:
+    deep: typing.Any = []
+    for _ in range(300):
+        deep = [deep]
+    with pytest.raises(UncacheableArgument, match="nests too deep"):
+        canonical([*([] for _ in range(300)), deep])
+
+
+def test_a_special_type_with_arguments_of_its_own_kind_is_refused() -> None:
+    P = typing.ParamSpec("P")
+    with pytest.raises(UncacheableArgument, match="type that has no canonical form"):
+        canonical(P.args)
+
+
+@dataclasses.dataclass
+class Documented:
+    """First.
+
+    Second.
+    """
+
+    one: int = 1
+
+
+class Struct(msgspec.Struct):
+    held: Documented
+    plain: typing.Optional["Struct"] = None
+
+
+def test_a_schema_has_docstrings_without_indentation() -> None:
+    assert b'"description":"First.\\n\\nSecond."' in canonical(Struct)
+
+
+def test_a_schema_of_a_model_that_is_rebuilt_is_made_again() -> None:
+    class Model(pydantic.BaseModel):
+        one: int
+
+    before = canonical(Model)
+    assert canonical(Model) == before
+    Model.__doc__ = "Another."
+    Model.model_rebuild(force=True)
+    assert canonical(Model) != before

@@ -1218,3 +1218,23 @@ def test_a_retry_around_a_tool_is_no_obstacle(retry: Callable[[], Any]) -> None:
     before = call.cache.key(tools[0], "p")
     tools[0]("p")
     assert call.cache.key(tools[0], "p") == before
+
+
+def test_a_tool_whose_signature_is_none_is_refused() -> None:
+    tool = tool_named("tool")
+    tool.__signature__ = "none"
+    with pytest.raises(UncacheableArgument, match="without a signature"):
+        call(tool, "p")
+
+
+def test_methods_below_decorators_count_in_a_class_of_a_function() -> None:
+    def made(word: str) -> Any:
+        class Agent:
+            speak = logged(asking(word))
+            again = RETRIES["tenacity"]()(prefixing(word)(same))
+
+        Agent.other = Agent.__dict__["speak"]
+        return Agent
+
+    assert call.cache.key(made("a"), "p") == call.cache.key(made("a"), "p")
+    assert call.cache.key(made("a"), "p") != call.cache.key(made("b"), "p")
