@@ -131,11 +131,8 @@ def are_texts(values: Any) -> bool:
 
 
 def are_sure_leaves(values: Any) -> bool:
-    """Say whether all of *values* are such that orjson writes them right, or not at all."""
-    kinds = set(map(id, map(type, values))) - _LEAVES
-    if kinds == _FLOATS:
-        return all(map(isfinite, [value for value in values if type(value) is float]))
-    return not kinds
+    """Say whether orjson writes *values* that are leaves right, or not at all."""
+    return all(map(isfinite, [value for value in values if type(value) is float]))
 
 
 def are_leaves(values: Any) -> bool:
