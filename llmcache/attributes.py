@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial, wraps
 from types import (
     ClassMethodDescriptorType,
     GetSetDescriptorType,
@@ -12,7 +13,10 @@ from types import (
     ModuleType,
     WrapperDescriptorType,
 )
-from typing import Any, Final, Generic
+from typing import Any, Final, Generic, TypeVar
+from weakref import ref
+
+T = TypeVar("T")
 
 # Py_TPFLAGS_HEAPTYPE: set for classes made by a class statement, among others.
 _HEAP_TYPE: Final = 1 << 9
@@ -37,10 +41,36 @@ def lineage(kind: type) -> tuple[type, ...]:
 
 _lineage: Final[Any] = vars(type)["__mro__"].__get__
 _class_name: Final[Any] = vars(type)["__name__"].__get__
+_qualified_class_name: Final[Any] = vars(type)["__qualname__"].__get__
 _class_names: Final[Any] = vars(type)["__dict__"].__get__
 _dictionary_place: Final[Any] = vars(type)["__dictoffset__"].__get__
 _flags: Final[Any] = vars(type)["__flags__"].__get__
 _module_names: Final[Any] = vars(ModuleType)["__dict__"].__get__
+
+
+def per_class(function: Callable[[type], T]) -> Callable[[type], T]:
+    """Let *function*, whose answers never change, be asked once for each class.
+
+    Classes are known by their addresses, as long as they live: a metaclass may
+    have a ``__hash__`` of its own.
+    """
+    known: dict[int, tuple[ref[type], T]] = {}
+
+    @wraps(function)
+    def look_up(kind: type) -> T:
+        entry = known.get(id(kind))
+        if entry is not None and entry[0]() is kind:
+            return entry[1]
+        answer = function(kind)
+        known[id(kind)] = ref(kind, partial(_forget, known, id(kind))), answer
+        return answer
+
+    return look_up
+
+
+def _forget(known: dict[int, Any], address: int, gone: ref[type]) -> None:
+    # It is called before another class can have the address.
+    known.pop(address, None)
 
 
 def class_attribute(kind: type, name: str) -> Any:
@@ -111,25 +141,49 @@ def attributes_of(value: Any) -> dict[str, Any]:
     An attribute that another of the same name hides has before its name where it is.
     """
     kind = type(value)
+    slots = _slots(kind)
+    if not slots:
+        return {**dictionary_of(value)}
+    ancestors = lineage(kind)
     state: dict[str, Any] = {}
-    for ancestor in lineage(kind):
-        for slot in slots_of(ancestor):
-            descriptor = _class_names(ancestor).get(slot)
-            if type(descriptor) is MemberDescriptorType:
-                with suppress(AttributeError):
-                    name = f"{ancestor.__qualname__}.{slot}" if slot in state else slot
-                    state[name] = descriptor.__get__(value, kind)
+    for place, slot in slots:
+        owner = ancestors[place]
+        with suppress(AttributeError):
+            name = f"{_qualified_class_name(owner)}.{slot}" if slot in state else slot
+            state[name] = _class_names(owner)[slot].__get__(value, kind)
     for name, item in dictionary_of(value).items():
         state[f"__dict__.{name}" if name in state else name] = item
     return state
 
 
+# What is kept for a class must not keep the class: descriptors would.
+
+
+@per_class
+def _slots(kind: type) -> list[tuple[int, str]]:
+    """Return the slots of a class's instances: their owner's place in its lineage, and names."""
+    return [
+        (place, slot)
+        for place, ancestor in enumerate(lineage(kind))
+        for slot in slots_of(ancestor)
+        if type(_class_names(ancestor).get(slot)) is MemberDescriptorType
+    ]
+
+
+@per_class
+def _place_of_dictionary(kind: type) -> int | None:
+    """Return the place of the class in the lineage that gives instances their ``__dict__``."""
+    for place, ancestor in enumerate(lineage(kind)):
+        if type(_class_names(ancestor).get("__dict__")) is GetSetDescriptorType:
+            return place
+    return None
+
+
 def dictionary_of(value: Any) -> dict[str, Any]:
     """Return the ``__dict__`` of an instance, empty if it has none."""
     kind = type(value)
-    for ancestor in lineage(kind):
-        descriptor = _class_names(ancestor).get("__dict__")
-        if type(descriptor) is GetSetDescriptorType:
-            state = descriptor.__get__(value, kind)
-            return state if type(state) is dict else {}
-    return {}
+    place = _place_of_dictionary(kind)
+    if place is None:
+        return {}
+    state = _class_names(lineage(kind)[place])["__dict__"].__get__(value, kind)
+    return state if type(state) is dict else {}

@@ -64,6 +64,8 @@ class CachedFunctionWrapper(wrapt.FunctionWrapper):  # type: ignore[type-arg]
         super().__init__(function, call)
         self._self_engine = engine
         self._self_call = call
+        # What tells this from other caches of the same function, where it is an argument.
+        self._self_declared = engine.declared
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         # The same as in wrapt for what is not bound, in less than half the time.

@@ -45,6 +45,7 @@ class Engine:
         self._listeners = self._process.listeners
         self._owner = self._resolver.callee.owner
         self.kind: Final = self._resolver.callee.kind
+        self.declared: Final = (options.name, options.version)
         self.name: Final = self._resolver.name
         self._runtime: Runtime | None = None
         self._failures = Failures(self.name, self.counters)

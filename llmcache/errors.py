@@ -19,6 +19,11 @@ had not been decorated.
 
 from __future__ import annotations
 
+from typing import Final
+
+# Nobody reads a longer path: what contains itself has one that is much longer.
+_LONGEST: Final = 240
+
 
 class LLMCacheError(Exception):
     """What every error of llmcache is."""
@@ -47,9 +52,17 @@ class UncacheableArgument(LLMCacheError, TypeError):
         self.path = path
         self.function = function
 
+    @property
+    def place(self) -> str:
+        """The path as the subject of a sentence."""
+        return self.path.lstrip("., ") or "the value"
+
     def within(self, segment: str) -> UncacheableArgument:
         """Return the same error one level further out."""
-        return UncacheableArgument(self.reason, path=segment + self.path, function=self.function)
+        path = segment + self.path
+        if len(path) > _LONGEST:
+            path = f"{path[: _LONGEST // 2]}…{path[-_LONGEST // 2 :].rpartition('…')[2]}"
+        return UncacheableArgument(self.reason, path=path, function=self.function)
 
     def called_by(self, function: str) -> UncacheableArgument:
         """Return the same error with the function's name."""
@@ -57,9 +70,8 @@ class UncacheableArgument(LLMCacheError, TypeError):
 
     def __str__(self) -> str:
         where = f"{self.function}: " if self.function else ""
-        what = f"{self.path.removeprefix('.')} " if self.path else "the value "
         return (
-            f"{where}{what}{self.reason}. Leave the parameter out of the key with ignore=, "
+            f"{where}{self.place} {self.reason}. Leave the parameter out of the key with ignore=, "
             "say what counts with key=, or give its type a key of its own"
         )
 

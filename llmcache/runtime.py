@@ -244,7 +244,7 @@ class Resolver:
                 self._identity = self._capture.identity()
         except UncacheableArgument as error:
             return UncacheableFunction(
-                f"{self.name} cannot be told apart from other functions: {error.path} "
+                f"{self.name} cannot be told apart from other functions: {error.place} "
                 f"{error.reason}. Give it a name=, or define it where a module holds it"
             )
         return self._identity

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import dis
+import re
 import sys
+from functools import lru_cache
+from types import FunctionType
 from typing import Any, Final
 
-from llmcache.attributes import dictionary_of, inherits
+from llmcache.attributes import attributes_of, dictionary_of, inherits, lineage, namespace_of
 
 _SDKS: Final = ("openai", "anthropic")
 
@@ -30,6 +34,8 @@ _SETTINGS: Final = (
     "_api_version",
     "_azure_deployment",
     "_data_residency",
+    "_location",
+    "_project",
     "_strict_response_validation",
     "aws_region",
     "organization",
@@ -38,67 +44,120 @@ _SETTINGS: Final = (
     "region",
     "workspace_id",
 )
-# Words of headers that are not part of what is asked: secrets, and what the
-# transport says of itself.
-_NOT_CONTENT: Final = frozenset(
-    {
-        *("accept", "agent", "connection", "cookie", "host", "idempotency", "session", "stainless"),
-        *("apikey", "auth", "authorization", "credential", "credentials", "key", "password"),
-        *("secret", "signature", "token", "traceparent", "tracestate"),
-    }
+# Headers that are not part of what is asked: what the transport says of
+# itself, and secrets. A header that is not named here is.
+_NOT_CONTENT: Final = re.compile(
+    "accept|accept-encoding|connection|content-length|content-type|host|idempotency-key"
+    "|(x-)?request-id|traceparent|tracestate|user-agent|x-stainless-.*"
+    "|(.*-)?(api-?key|access-key|subscription-key|auth|authorization|cookie|credentials?"
+    "|password|secret|signature|token)"
 )
-_NOT_CONTENT_NAMES: Final = ("content-type", "content-length", "x-request-id", "request-id")
 
 
 def client_of(thing: Any) -> Any:
-    """Return the SDK client that *thing* is, or is a resource of; ``None`` for anything else."""
-    for name in _SDKS:
-        if sdk := sys.modules.get(name):
-            for candidate in (thing, dictionary_of(thing).get("_client")):
-                if inherits(type(candidate), sdk._base_client.BaseClient):
-                    return candidate
-    return None
+    """Return the SDK client that *thing* is, or is a resource of; ``None`` for anything else.
 
-
-def is_sentinel(thing: Any) -> bool:
-    """Say whether *thing* is a mark for "not given", of which there is one for each class."""
+    A resource is an instance of a class that the SDK itself defines: whatever
+    else has a client has more that makes a difference.
+    """
     kind = type(thing)
+    if not is_known(kind):
+        return None
+    return thing if any(_is_client(kind, name) for name in _SDKS) else _client_within(thing)
+
+
+def is_known(kind: type) -> bool:
+    """Say whether a class is one of clients, or of their resources."""
+    return any(_is_client(kind, name) or _is_resource(kind, name) for name in _SDKS)
+
+
+def _client_within(resource: Any) -> Any:
+    client = dictionary_of(resource).get("_client")
+    return client if any(_is_client(type(client), name) for name in _SDKS) else None
+
+
+def _is_resource(kind: type, name: str) -> bool:
+    module = sys.modules.get(f"{name}._resource")
+    return (
+        module is not None
+        and _is_defined_by(name, kind)
+        and any(inherits(kind, b) for b in (module.SyncAPIResource, module.AsyncAPIResource))
+    )
+
+
+def _is_client(kind: type, name: str) -> bool:
+    module = sys.modules.get(f"{name}._base_client")
+    return module is not None and inherits(kind, module.BaseClient)
+
+
+def _is_defined_by(name: str, kind: type) -> bool:
+    """Say whether a class stands in an SDK's own modules, and does not only say so."""
+    module = kind.__module__
+    return (
+        module.partition(".")[0] == name
+        and namespace_of(sys.modules.get(module)).get(kind.__name__) is kind
+    )
+
+
+def is_sentinel(kind: type) -> bool:
+    """Say whether a class is one of marks for "not given", which has one instance."""
     return f"{kind.__module__}.{kind.__qualname__}" in _SENTINELS
 
 
 def is_async(function: Any) -> bool:
-    """Say whether *function* is a method of a known asynchronous client."""
+    """Say whether *function* is an SDK's own method of a known asynchronous client."""
     owner = getattr(function, "__self__", None)
     client = None if owner is None else client_of(owner)
-    return client is not None and any(
-        isinstance(client, sys.modules[name]._base_client.AsyncAPIClient)
-        for name in _SDKS
-        if name in sys.modules
+    name = str(getattr(function, "__module__", "")).partition(".")[0]
+    return (
+        client is not None
+        and name in _SDKS
+        and inherits(type(client), sys.modules[f"{name}._base_client"].AsyncAPIClient)
     )
 
 
-def settings(thing: Any) -> dict[str, Any]:
-    """Return what decides who answers the calls of a known client, or of a resource of one.
+def settings(client: Any) -> dict[str, Any]:
+    """Return what decides who answers the calls of a known client.
 
     That is its endpoint, organization, project, API version, deployment,
     default query and those headers that are part of what is asked. Secrets
     are left out: a new API key is no new question.
     """
-    client = client_of(thing)
-    found = {name: getattr(client, name, None) for name in _SETTINGS}
+    state = dictionary_of(client)
     return {
-        "class": f"{type(client).__module__}.{type(client).__qualname__}",
-        "base_url": str(client.base_url),
-        "query": {str(k): v for k, v in client._custom_query.items()},
+        "base_url": str(state["_base_url"]),
+        "query": dict(state["_custom_query"]),
         "headers": {
             name.lower(): value
-            for name, value in client._custom_headers.items()
-            if isinstance(value, str) and _is_content(name.lower())
+            for name, value in state["_custom_headers"].items()
+            if not _NOT_CONTENT.fullmatch(name.lower().replace("_", "-"))
         },
-        "settings": {k: v for k, v in found.items() if isinstance(v, str | bool | int)},
+        "settings": {
+            name: state[name] for name in _SETTINGS if isinstance(state.get(name), str | bool | int)
+        },
     }
 
 
-def _is_content(header: str) -> bool:
-    words = header.replace("_", "-").split("-")
-    return header not in _NOT_CONTENT_NAMES and _NOT_CONTENT.isdisjoint(words)
+def own_attributes(client: Any) -> dict[str, Any]:
+    """Return the attributes of a known client that a class of the user's own gave it."""
+    known: set[str] = set()
+    for base in lineage(type(client)):
+        sdk = any(_is_defined_by(name, base) for name in _SDKS)
+        if sdk and base is type(client):
+            return {}
+        if sdk:
+            known |= _names_of(base)
+    return {name: value for name, value in attributes_of(client).items() if name not in known}
+
+
+@lru_cache(maxsize=64)
+def _names_of(kind: type) -> frozenset[str]:
+    """Return the names that a class declares or defines, and those that its methods assign."""
+    functions = [member for member in vars(kind).values() if type(member) is FunctionType]
+    assigned = {
+        instruction.argval
+        for function in functions
+        for instruction in dis.get_instructions(function)
+        if instruction.opname == "STORE_ATTR"
+    }
+    return frozenset(assigned | set(vars(kind)) | set(vars(kind).get("__annotations__", ())))

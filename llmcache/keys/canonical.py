@@ -13,22 +13,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from enum import Enum, EnumMeta, EnumType
+from enum import Enum
 from math import isfinite
+from operator import itemgetter
 from typing import Any, Final, TypeAlias
 from uuid import UUID
 
 import orjson
 
+from llmcache.attributes import per_class
 from llmcache.errors import UncacheableArgument
+from llmcache.keys import fit
+from llmcache.keys.fit import MAX_DEPTH, is_enum, is_fit, is_sure, member_value
 
-MAX_DEPTH: Final = 200
-# More than any request has: what contains itself has no end of parts.
-_MOST_PARTS: Final = 1 << 20
-# So few containers nest no deeper than they may, wherever they are.
-_FEW: Final = 190
 # How far down a walk tries orjson on the lists and mappings that it comes by.
-_TRIES: Final = 4
+_TRIES: Final = 5
+# So few items are written one by one.
+_FEW: Final = 8
+_TOO_DEEP: Final = "nests too deep, or contains itself"
 
 _OPTIONS: Final = (
     orjson.OPT_SORT_KEYS
@@ -49,98 +51,54 @@ def canonical(value: Any) -> bytes:
         UncacheableArgument: if some part of it has no canonical form; its
             ``path`` says which.
     """
-    if _is_fit(value, MAX_DEPTH):
+    if is_fit(value, MAX_DEPTH):
+        with suppress(orjson.JSONEncodeError):
+            return _dumps(value, None, _OPTIONS)
         try:
-            return _dumps(value, _unusual, _OPTIONS)
+            return _dumps(value, Walk().fragment, _OPTIONS)
         except orjson.JSONEncodeError as error:
-            cause = error.__cause__
-            if cause is not None and not isinstance(cause, Exception):
-                # It is no fault of the value: an interrupt, for one.
-                raise cause from None
+            _check_interrupt(error)
     return Walk().encode(value)
 
 
-def _unusual(value: Any) -> orjson.Fragment:
-    return orjson.Fragment(Walk().encode(value))
-
-
-def _is_fit(value: Any, room: int) -> bool:
-    """Say whether orjson may be trusted with *value*, which may nest *room* deep.
-
-    It writes ``null`` for a ``nan`` or an infinity, loses count of how deep
-    tuples nest, and asks enum members for a value that they may refuse.
-    """
-    waiting = [value]
-    containers = 0
-    for part in waiting:
-        kind = type(part)
-        if kind is str:
-            continue
-        if kind is dict:
-            waiting += part.values()
-        elif kind is list or kind is tuple:
-            waiting += part
-        elif kind is float:
-            if not isfinite(part):
-                return False
-            continue
-        elif type(kind) is EnumType:
-            if not _has_plain_value(kind):
-                return False
-            waiting.append(part._value_)
-        else:
-            continue
-        containers += 1
-        if containers == _FEW:
-            return _is_large_and_fit(value, room)
-    return True
-
-
-def _is_large_and_fit(value: Any, room: int) -> bool:
-    """Say as `_is_fit` does, level by level, so that it knows how deep it is."""
-    level = [value]
-    parts = 0
-    for _ in range(room):
-        below: list[Any] = []
-        for part in [part for part in level if type(part) is not str]:
-            kind = type(part)
-            if kind is dict:
-                below += part.values()
-            elif kind is list or kind is tuple:
-                below += part
-            elif kind is float:
-                if not isfinite(part):
-                    return False
-            elif type(kind) is EnumType:
-                if not _has_plain_value(kind):
-                    return False
-                below.append(part._value_)
-        if not below:
-            return True
-        parts += len(below)
-        if parts > _MOST_PARTS:
-            return False
-        level = below
-    return False
-
-
-def _has_plain_value(kind: type) -> bool:
-    """Say whether the members of an enum have the value that they were given."""
-    return next(base for base in kind.__mro__ if "value" in vars(base)) is Enum
+def _check_interrupt(error: orjson.JSONEncodeError) -> None:
+    cause = error.__cause__
+    if cause is not None and not isinstance(cause, Exception):
+        # It is no fault of the value: an interrupt, for one.
+        raise cause from None
 
 
 class Walk:
     """One walk over a value, writing its canonical form part by part.
 
-    Args:
-        describing: the functions and classes that the value is a part of.
+    Functions and classes that are written out get a number each, in the order
+    in which they begin: where they are met again the number stands for them,
+    so that they may contain one another.
     """
 
-    __slots__ = ("_depth", "describing")
+    __slots__ = (
+        "_depth",
+        "_found",
+        "_held",
+        "_numbers",
+        "_parts",
+        "_refused",
+        "names",
+        "unfinished",
+    )
 
-    def __init__(self, describing: Sequence[Any] = ()) -> None:
+    def __init__(self) -> None:
         self._depth = 0
-        self.describing = [*describing]
+        self._parts = 0
+        self._refused = False
+        self._found: dict[int, Writer] = {}
+        self._numbers: dict[tuple[int, str], int] = {}
+        # An address is a name only as long as the thing lives.
+        self._held: list[Any] = []
+        self.names: dict[int, bytes] = {}
+        """The names of classes that have been looked up already, by their addresses."""
+        self.unfinished = False
+        """Whether a closure variable had no value yet."""
 
     def encode(self, value: Any) -> bytes:
         """Return the canonical bytes of *value*, of any kind.
@@ -148,53 +106,159 @@ class Walk:
         Raises:
             UncacheableArgument: if some part of it has no canonical form.
         """
-        writer = _WRITERS.get(id(type(value))) or _writer_for(value)
-        if self._depth >= MAX_DEPTH:
-            raise UncacheableArgument("nests too deep, or contains itself")
-        self._depth += 1
+        key = id(type(value))
+        writer = _WRITERS.get(key) or self._found.get(key) or self._find(value)
+        self._enter(1)
         try:
             return writer(value, self)
         except RecursionError:
-            raise UncacheableArgument("nests too deep, or contains itself") from None
+            raise UncacheableArgument(_TOO_DEEP) from None
         finally:
             self._depth -= 1
 
-    def again(self, thing: Any) -> bytes | None:
-        """Return the mark for a function or class that is being described already."""
-        for place, known in enumerate(self.describing):
-            if known is thing:
-                return b"!again%d" % place
-        return None
+    def fragment(self, value: Any) -> orjson.Fragment:
+        """Return `encode` of a *value* for orjson."""
+        return orjson.Fragment(self.encode(value))
+
+    def _enter(self, parts: int) -> None:
+        """Go one level down, where so many *parts* are."""
+        if self._depth >= MAX_DEPTH:
+            raise UncacheableArgument(_TOO_DEEP)
+        self._parts += parts
+        if self._parts > fit.MOST_PARTS:
+            raise UncacheableArgument(fit.ENDLESS)
+        self._depth += 1
+
+    def _find(self, value: Any) -> Writer:
+        kind = type(value)
+        writer = _writer_for(kind)
+        self.hold(kind)
+        self._found[id(kind)] = writer
+        return writer
+
+    def hold(self, thing: Any) -> None:
+        """Keep *thing* until the walk is over, so that its address is its own."""
+        self._held.append(thing)
+
+    def number(self, thing: Any, role: str = "") -> bool:
+        """Give a function or class the next number, and say whether it had none.
+
+        Args:
+            thing: the function or class.
+            role: what is written of it, if there is more than one thing to write.
+        """
+        if (id(thing), role) in self._numbers:
+            return False
+        self._numbers[id(thing), role] = len(self._numbers)
+        self.hold(thing)
+        return True
+
+    def again(self, thing: Any, role: str = "") -> bytes | None:
+        """Return the mark for a function or class that has a number already."""
+        number = self._numbers.get((id(thing), role))
+        return None if number is None else b"!again%d" % number
+
+    def apart(self, segment: str, value: Any) -> bytes:
+        """Return `part` of *value*, and forget the numbers that it gave.
+
+        What has no order must not be numbered in the order in which it happens to come.
+        """
+        before = self._numbers
+        self._numbers = before.copy()
+        try:
+            return self.part(segment, value)
+        finally:
+            self._numbers = before
 
     def part(self, segment: str, value: Any) -> bytes:
         """Return the canonical bytes of *value*, a part that *segment* leads to."""
         try:
-            kind = type(value)
-            if self._depth <= _TRIES and (kind is dict or kind is list) and not self.describing:
-                return self._quick(value)
             return self.encode(value)
         except UncacheableArgument as error:
             raise error.within(segment) from None
 
-    def _quick(self, value: Any) -> bytes:
-        """Return the same as `encode`, by orjson if the reason for this walk is elsewhere."""
-        if _is_fit(value, MAX_DEPTH - self._depth):
-            # What is unusual is not handed on: each level would try it again.
-            with suppress(orjson.JSONEncodeError):
-                return _dumps(value, None, _OPTIONS)
-        return self.encode(value)
+    def parts(self, values: Sequence[Any], segment: Callable[[int], str]) -> list[bytes]:
+        """Return the canonical bytes of each of *values*, where *segment* of its index leads."""
+        forms: list[bytes] = []
+        self._enter(len(values))
+        try:
+            for value in values:
+                key = id(type(value))
+                writer = _WRITERS.get(key) or self._found.get(key) or self._find(value)
+                forms.append(writer(value, self))
+        except UncacheableArgument as error:
+            raise error.within(segment(len(forms))) from None
+        except RecursionError:
+            raise UncacheableArgument(_TOO_DEEP, path=segment(len(forms))) from None
+        finally:
+            self._depth -= 1
+        return forms
+
+    def quick(self, value: Any) -> bytes | None:
+        """Return the canonical bytes of a list or mapping as orjson writes it, if it is sure to."""
+        if self._refused or not is_sure(value, MAX_DEPTH - self._depth):
+            return None
+        numbers = len(self._numbers)
+        try:
+            return _dumps(value, self.fragment, _OPTIONS)
+        except orjson.JSONEncodeError as error:
+            _check_interrupt(error)
+            # Some part has no form: it is looked for once more, for its path.
+            self._refused = True
+            while len(self._numbers) > numbers:
+                self._numbers.popitem()
+            return None
+
+    def tried(self, value: Any) -> bytes | None:
+        """Return `quick` of *value* unless that has been tried often enough on what it is in."""
+        return self.quick(value) if 1 < self._depth <= _TRIES else None
 
     def array(self, values: Iterable[Any]) -> bytes:
         """Return ``[…]`` of *values*, in their order."""
-        encode = self.part
-        return b"[%b]" % b",".join([encode(f"[{i}]", v) for i, v in enumerate(values)])
+        values = values if isinstance(values, list | tuple) else list(values)
+        if fit.are_leaves(values):
+            return b"[%b]" % b",".join(self._leaves(values))
+        return b"[%b]" % b",".join(self.parts(values, "[{}]".format))
+
+    def _leaves(self, values: Sequence[Any]) -> list[bytes]:
+        """Return the forms of plain values in pieces as large as orjson takes."""
+        if len(values) <= _FEW:
+            return self.parts(values, str)
+        if fit.are_sure_leaves(values):
+            with suppress(orjson.JSONEncodeError):
+                return [_dumps(values)[1:-1]]
+        half = len(values) // 2
+        return self._leaves(values[:half]) + self._leaves(values[half:])
 
     def object(self, members: Mapping[str, Any]) -> bytes:
         """Return ``{…}`` of *members*, whose names are text without lone surrogates."""
-        encode = self.part
-        return b"{%b}" % b",".join(
-            [b"%b:%b" % (_dumps(k), encode(key_segment(k), members[k])) for k in sorted(members)]
-        )
+        names = sorted(members)
+        values = [members[name] for name in names]
+        leaves = fit.are_leaves(values)
+        return b"{%b}" % b",".join(self._members(names, values, leaves=leaves))
+
+    def _members(self, names: list[str], values: list[Any], *, leaves: bool) -> list[bytes]:
+        """Return the forms of members, if they are leaves in pieces as large as orjson takes."""
+        if not leaves or len(names) <= _FEW:
+            forms = self.parts(values, lambda i: key_segment(names[i]))
+            return [b"%b:%b" % pair for pair in zip(map(_dumps, names), forms, strict=True)]
+        if fit.are_sure_leaves(values):
+            with suppress(orjson.JSONEncodeError):
+                return [_dumps(dict(zip(names, values, strict=True)))[1:-1]]
+        half = len(names) // 2
+        first = self._members(names[:half], values[:half], leaves=True)
+        return first + self._members(names[half:], values[half:], leaves=True)
+
+    def unordered(self, values: Iterable[Any]) -> list[bytes]:
+        """Return the canonical bytes of each of *values*, which have no order."""
+        values = [*values]
+        if fit.are_leaves(values):
+            return self.parts(values, str)
+        return [self.apart("[…]", value) for value in values]
+
+    def record(self, members: Mapping[str, Any]) -> bytes:
+        """Return the canonical bytes of a mapping, of which many have the same names."""
+        return self.quick(members) or self.encode(members)
 
     def tagged(self, tag: bytes, *values: Any) -> bytes:
         """Return ``!tag[…]`` of *values*."""
@@ -203,7 +267,9 @@ class Walk:
 
 def key_segment(key: Any) -> str:
     """Return the step of a path into a mapping; only a name is shown, since others are data."""
-    return f".{key}" if type(key) is str and key.isidentifier() and len(key) <= 40 else "[…]"
+    if type(key) is not str or len(key) > 40 or not key.replace("-", "_").isidentifier():
+        return "[…]"
+    return f".{key}" if key.isidentifier() else f"[{key!r}]"
 
 
 def text(value: str) -> bytes:
@@ -223,9 +289,7 @@ def _text(value: str, walk: Walk) -> bytes:
 
 
 def _integer(value: int, walk: Walk) -> bytes:
-    if -(2**63) <= value < 2**64:
-        return _dumps(value)
-    return b'!int"%x"' % value
+    return b"%d" % value if -(2**63) <= value < 2**64 else b'!int"%x"' % value
 
 
 def _float(value: float, walk: Walk) -> bytes:
@@ -234,24 +298,37 @@ def _float(value: float, walk: Walk) -> bytes:
     return b'!float"%b"' % str(value).encode()
 
 
-def _array(value: Iterable[Any], walk: Walk) -> bytes:
-    return walk.array(value)
+def _array(value: Sequence[Any], walk: Walk) -> bytes:
+    return walk.tried(value) or walk.array(value)
 
 
 def _mapping(value: Mapping[Any, Any], walk: Walk) -> bytes:
-    names = [_member_name(key) for key in value]
-    if None not in names and len(set(names)) == len(names):
+    if form := walk.tried(value):
+        return form
+    if fit.are_texts(value):
+        return walk.object(value)
+    names = [] if fit.are_leaves(value) else [_member_name(key) for key in value]
+    if names and None not in names and len(set(names)) == len(names):
         return walk.object(dict(zip(names, value.values(), strict=True)))
-    pairs = [
-        b"[%b,%b]" % (walk.part("[…]", k), walk.part(key_segment(k), v)) for k, v in value.items()
-    ]
-    return b"!map[%b]" % b",".join(sorted(pairs))
+    keys = walk.unordered(value)
+    if len(set(keys)) == len(keys):
+        items = sorted(zip(keys, value.items(), strict=True), key=itemgetter(0))
+        forms = walk.parts([item for _, (_, item) in items], lambda i: key_segment(items[i][1][0]))
+        pairs = list(zip([key for key, _ in items], forms, strict=True))
+    else:
+        pairs = sorted(
+            (key, walk.apart(key_segment(k), item))
+            for key, (k, item) in zip(keys, value.items(), strict=True)
+        )
+    return b"!map[%b]" % b",".join([b"[%b,%b]" % pair for pair in pairs])
 
 
 def _member_name(key: Any) -> Any:
     """Return the text that *key* is on the wire, if it is one that JSON can spell."""
-    while isinstance(type(key), EnumMeta):
-        key = key.value
+    for _ in range(MAX_DEPTH):
+        if type(key) is str or not is_enum(type(key)):
+            break
+        key = member_value(key)
     if type(key) is UUID:
         return str(key)
     if type(key) is str and (key.isascii() or not any("\ud800" <= c <= "\udfff" for c in key)):
@@ -260,7 +337,7 @@ def _member_name(key: Any) -> Any:
 
 
 def _member(value: Enum, walk: Walk) -> bytes:
-    return walk.encode(value.value)
+    return walk.encode(member_value(value))
 
 
 def _uuid(value: UUID, walk: Walk) -> bytes:
@@ -280,7 +357,10 @@ _KINDS: Final[dict[type, Writer]] = {
 }
 # By their addresses: a class may have a metaclass with a __hash__ of its own.
 _WRITERS: Final = {id(kind): writer for kind, writer in _KINDS.items()}
-_FINDERS: Final[list[Callable[[Any], Writer | None]]] = []
+_FINDERS: Final[list[Callable[[type], Writer | None]]] = [
+    lambda kind: _member if is_enum(kind) else None
+]
+_CHANGING: Final[list[Callable[[type], Writer | None]]] = []
 
 
 def writes(kind: type, writer: Writer) -> None:
@@ -289,18 +369,32 @@ def writes(kind: type, writer: Writer) -> None:
     _WRITERS[id(kind)] = writer
 
 
-def finds(finder: Callable[[Any], Writer | None]) -> None:
-    """Ask *finder* for the writer of a value whose class no writer names, after those before."""
+def finds(finder: Callable[[type], Writer | None]) -> None:
+    """Ask *finder* for the writer of a class that no writer names, after those before."""
     _FINDERS.append(finder)
 
 
-def _writer_for(value: Any) -> Writer:
-    if isinstance(type(value), EnumMeta):
-        return _member
-    for finder in _FINDERS:
-        if writer := finder(value):
+def finds_first(finder: Callable[[type], Writer | None]) -> None:
+    """Ask *finder* before all others, once in each walk: its answer may change."""
+    _CHANGING.append(finder)
+
+
+def _writer_for(kind: type) -> Writer:
+    for finder in _CHANGING:
+        if writer := finder(kind):
             return writer
-    raise UncacheableArgument(f"is {describe(type(value))}, which has no canonical form")
+    found = _found_writer(kind)
+    if found is None:
+        raise UncacheableArgument(f"is {describe(kind)}, which has no canonical form")
+    return found
+
+
+@per_class
+def _found_writer(kind: type) -> Writer | None:
+    for finder in _FINDERS:
+        if writer := finder(kind):
+            return writer
+    return None
 
 
 def describe(kind: type) -> str:

@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import threading
-from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import FunctionType
 from typing import Any, Final
-from weakref import WeakValueDictionary
 
+from llmcache.attributes import inherits
 from llmcache.errors import UncacheableArgument
+from llmcache.keys.binding import signature_of
 from llmcache.keys.canonical import Walk, text
 from llmcache.keys.names import (
     EMPTY,
+    PROXY,
     cells,
     full_name,
     functions,
+    holds,
     is_transparent,
     layers,
-    reachable,
 )
 from llmcache.keys.sources import function_source
 
@@ -53,40 +53,34 @@ class Capture:
         function: as given to the decorator.
         name: replaces module, qualified name, source and cells.
         version: any value with a canonical form.
-        describing: the functions and classes that it is a part of.
 
     Raises:
         UncacheableArgument: if a closure variable, a partial argument or the
             version has no canonical form, or the function no name.
     """
 
-    def __init__(
-        self,
-        function: Any,
-        *,
-        name: str | None = None,
-        version: Any = None,
-        describing: Sequence[Any] = (),
-    ) -> None:
+    def __init__(self, function: Any, *, name: str | None = None, version: Any = None) -> None:
         self._name = name
         self._function = function
-        self._target = target = _target_of(function)
-        stack = functions(target)
-        self._describing = [*describing, *stack[-1:]]
-        walk = Walk(self._describing)
+        self._target = _target_of(function)
+        walk = Walk()
         self._version = walk.part("version", version)
         self._partials = _partials(function, walk)
         if name is None:
-            self._module, self._qualname = full_name(target)
-            self._late = [f for f in stack if EMPTY in cells(f).values()]
-            self._stack = stack
-            self._inner = [closure_form(f, walk, stack) for f in stack[-1:]]
-            self._wrappers = [f for f in stack if not is_transparent(f)]
-            self._outer: list[bytes] | UncacheableArgument
+            self._module, self._qualname = full_name(self._target)
+            self._held, self._late = self._read(held=True)
+            self._made: bytes | UncacheableArgument
             try:
-                self._outer = [closure_form(f, walk, stack) for f in self._wrappers]
+                self._made, late = self._read(held=False)
+                self._late = self._late or late
             except UncacheableArgument as error:
-                self._outer = error
+                self._made = error
+
+    def _read(self, *, held: bool) -> tuple[bytes, bool]:
+        """Return the cells of the function, and whether some have no value yet."""
+        walk = Walk()
+        form = _cells_form(self._function, self._target, walk, held=held)
+        return form, walk.unfinished
 
     def identity(self) -> Identity:
         """Return the function's identity, now that its module is complete.
@@ -95,37 +89,51 @@ class Capture:
             UncacheableArgument: if the function cannot be found by its name
                 and a decorator below closes over what has no canonical form.
         """
-        form, portable = self.form()
-        return Identity(digest=hashlib.sha256(form).hexdigest(), portable=portable)
-
-    def form(self) -> tuple[bytes, bool]:
-        """Return the canonical identity, and whether other processes can tell it."""
         parts = {b"version": self._version, b"partial": self._partials}
         portable = True
         if self._name is not None:
             parts[b"name"] = text(self._name)
         else:
-            parts[b"module"] = text(self._module)
-            parts[b"qualname"] = text(self._qualname)
+            held = holds(self._module, self._qualname, self._target)
+            if not held and isinstance(self._made, UncacheableArgument):
+                raise self._made
+            parts[b"cells"] = self._held if held else self._made  # type: ignore[assignment]
             if self._late:
-                walk = Walk(self._describing)
-                late = [closure_form(f, walk, self._stack) for f in self._late]
-                parts[b"late"] = b"[%b]" % b",".join(late)
-            if _holds(self._module, self._qualname, self._target):
-                parts[b"cells"] = b"[%b]" % b",".join(self._inner)
-            else:
-                if isinstance(self._outer, UncacheableArgument):
-                    raise self._outer
-                parts[b"cells"] = b"[%b]" % b",".join(self._outer)
-                sources = [function_source(f) for f in self._wrappers]
-                portable = bool(sources) and None not in sources
-                parts[b"source"] = (
-                    b"[%b]" % b",".join(text(source or "") for source in sources)
-                    if portable
-                    else b"!unique%d" % next(_unique)
-                )
-        members = b",".join(b'"%b":%b' % (key, parts[key]) for key in sorted(parts))
-        return b"!function{%b}" % members, portable
+                parts[b"late"] = self._read(held=held)[0]
+            portable = _add_name(self._target, parts, held=held)
+        form = _function_form(parts)
+        return Identity(digest=hashlib.sha256(form).hexdigest(), portable=portable)
+
+
+def function_form(function: FunctionType, walk: Walk) -> bytes:
+    """Return the canonical identity of a function that is an argument.
+
+    Raises:
+        UncacheableArgument: if it cannot be told apart in other processes.
+    """
+    held = holds(*full_name(function), function)
+    parts = {b"cells": _cells_form(function, function, walk, held=held)}
+    parts[b"partial"] = _partials(function, walk)
+    if not _add_name(function, parts, held=held):
+        raise UncacheableArgument("is a function without a source and without a module of its own")
+    return _function_form(parts)
+
+
+def _function_form(parts: dict[bytes, bytes]) -> bytes:
+    return b"!function{%b}" % b",".join(b'"%b":%b' % (key, parts[key]) for key in sorted(parts))
+
+
+def _add_name(target: Any, parts: dict[bytes, bytes], *, held: bool) -> bool:
+    """Add what names *target*, and say whether other processes can tell it by that."""
+    module, qualname = full_name(target)
+    parts[b"module"], parts[b"qualname"] = text(module), text(qualname)
+    if held:
+        return True
+    sources = [function_source(f) for f in functions(target) if not is_transparent(f)]
+    portable = bool(sources) and None not in sources
+    listed = b",".join([text(source or "") for source in sources])
+    parts[b"source"] = b"[%b]" % listed if portable else b"!unique%d" % next(_unique)
+    return portable
 
 
 def name_of(function: Any) -> str:
@@ -157,60 +165,71 @@ def _partials(function: Any, walk: Walk) -> bytes:
     return b"[%b]" % b",".join(found)
 
 
-def closure_form(
-    function: FunctionType, walk: Walk, apart_from: Collection[FunctionType] = ()
-) -> bytes:
-    """Return the canonical form of what *function* closes over.
+def _cells_form(function: Any, target: Any, walk: Walk, *, held: bool) -> bytes:
+    """Return what the layers of a function hold: of one that a module holds, the innermost.
 
     Args:
-        function: whose closure it is.
+        function: as its callers have it, whose signature counts.
+        target: what has the name.
         walk: writes the values.
-        apart_from: functions that are left out, since they are there already.
+        held: whether a module holds *target* under its name.
+    """
+    stack = functions(target)
+    new = [f for f in stack if walk.number(f)]
+    if held:
+        return b"[%b]" % b",".join([closure_form(f, walk) for f in stack[-1:]])
+    signature = signature_of(function)
+    shown = {} if signature is None else signature.parameters
+    forms = []
+    for layer in layers(target):
+        if type(layer) is not FunctionType:
+            if _adds_state(layer, target):
+                forms.append(walk.encode(layer))
+        elif not is_transparent(layer):
+            if not any(layer is f for f in new):
+                forms.append(walk.encode(layer))
+                continue
+            hidden = {
+                name: value
+                for name, value in defaults_of(layer).items()
+                if name not in shown or shown[name].default is not value
+            }
+            forms.append(b"[%b,%b]" % (closure_form(layer, walk), walk.object(hidden)))
+    return b"[%b]" % b",".join(forms)
+
+
+def _adds_state(layer: Any, target: Any) -> bool:
+    """Say whether a layer that is no function tells its function from others by what it holds.
+
+    A partial's arguments have their own place in the identity, and what an
+    instance that is decorated has is read at each call.
+    """
+    if layer is target:
+        return inherits(type(layer), PROXY)
+    return not isinstance(layer, partial | staticmethod | classmethod | type)
+
+
+def defaults_of(function: FunctionType) -> dict[str, Any]:
+    """Return the default values of a function's parameters by their names."""
+    code = function.__code__
+    values = function.__defaults__ or ()
+    names = code.co_varnames[: code.co_argcount][code.co_argcount - len(values) :]
+    return dict(zip(names, values, strict=True)) | (function.__kwdefaults__ or {})
+
+
+def closure_form(function: FunctionType, walk: Walk) -> bytes:
+    """Return the canonical form of what *function* closes over.
 
     Raises:
         UncacheableArgument: if a closure variable has no canonical form.
     """
-    free = {
-        name: value
-        for name, value in cells(function).items()
-        if value is not EMPTY and not _is_one_of(value, apart_from)
-    }
-    try:
-        return walk.object(free)
-    except UncacheableArgument as error:
-        path = f"the closure variable {error.path.lstrip('.')}"
-        raise UncacheableArgument(error.reason, path=path) from None
-
-
-def _is_one_of(value: Any, functions: Collection[FunctionType]) -> bool:
-    return any(layer is function for layer in layers(value) for function in functions)
-
-
-# A name is its first function's as long as that lives: what was found under it
-# earlier must not answer for what is found there now.
-_holders: Final[WeakValueDictionary[str, Any]] = WeakValueDictionary()
-_holding: Final = threading.RLock()
-
-
-def _holds(module: str, qualname: str, target: Any) -> bool:
-    """Say whether a module holds *target* under its name, and no other function before it."""
-    if not reachable(module, qualname, target):
-        return False
-    with _holding:
-        return _holders.setdefault(f"{module}:{qualname}", target) is target
-
-
-def function_form(function: Callable[..., Any], describing: Sequence[Any] = ()) -> bytes:
-    """Return the canonical identity of a function that is an argument.
-
-    Args:
-        function: the argument.
-        describing: the functions and classes that it is a part of.
-
-    Raises:
-        UncacheableArgument: if it cannot be told apart in other processes.
-    """
-    form, portable = Capture(function, describing=describing).form()
-    if not portable:
-        raise UncacheableArgument("is a function without a source and without a module of its own")
-    return form
+    found = cells(function)
+    if EMPTY in found.values():
+        walk.unfinished = True
+    where = f", the closure variable %s of {function.__qualname__}"
+    free = [
+        b"%b:%b" % (text(name), walk.part(where % name, value))
+        for name, value in sorted(found.items())
+        if value is not EMPTY
+    ]
+    return b"{%b}" % b",".join(free)

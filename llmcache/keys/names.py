@@ -7,23 +7,33 @@ source, and both need the variables they close over.
 
 from __future__ import annotations
 
-import inspect
 import sys
+import threading
 from collections.abc import Iterator
 from functools import partial
-from types import FunctionType
+from types import FunctionType, MethodType
 from typing import Any, Final
+from weakref import WeakValueDictionary
 
-from llmcache.attributes import namespace_of
-from llmcache.keys.sources import is_written, without_comprehensions
+import wrapt
 
-# Retry decorators do not change answers, and what they close over (counters,
-# locks) has no canonical form.
-_TRANSPARENT: Final = ("tenacity", "stamina", "backoff", "retrying", "retry", "llmcache", "wrapt")
+from llmcache.attributes import dictionary_of, inherits, lineage, namespace_of
+from llmcache.keys.sources import without_comprehensions
 
+# Where retry decorators define their wrappers, which do not change answers; what
+# they close over (counters, locks) has no canonical form. A module of the
+# user's own that only has such a name has no such functions.
+_TRANSPARENT: Final = {
+    "backoff._async": "retry_",
+    "backoff._sync": "retry_",
+    "stamina._core": "retry.",
+    "tenacity": "BaseRetrying.wraps.",
+    "tenacity._asyncio": "AsyncRetrying.wraps.",
+    "tenacity.asyncio": "AsyncRetrying.wraps.",
+}
 
-# Packages that put functions of their own into classes.
-_CLASS_MAKERS: Final = ("attr", "attrs", "msgspec", "pydantic")
+PROXY: Final = lineage(wrapt.FunctionWrapper)[-2]
+"""What all of wrapt's proxies are, which have the attributes of what they wrap."""
 
 EMPTY: Final = object()
 """Stands where a closure variable has no value yet."""
@@ -39,20 +49,35 @@ def reachable(module: str | None, qualname: str, wanted: Any) -> bool:
     return any(layer is wanted for layer in layers(found))
 
 
+# A name is its first function's or class's as long as that lives: what was
+# found under it earlier must not answer for what is found there now.
+_holders: Final[WeakValueDictionary[str, Any]] = WeakValueDictionary()
+_holding: Final = threading.RLock()
+
+
+def holds(module: str, qualname: str, wanted: Any) -> bool:
+    """Say whether *module* holds *wanted* under its name, and held nothing else there before."""
+    if not reachable(module, qualname, wanted):
+        return False
+    with _holding:
+        return _holders.setdefault(f"{module}:{qualname}", wanted) is wanted
+
+
 def layers(function: Any) -> Iterator[Any]:
-    """Yield *function* and what it wraps, outermost first."""
+    """Yield *function* and what it wraps, outermost first, without running any code of theirs."""
     seen: set[int] = set()
     while function is not None and id(function) not in seen:
         seen.add(id(function))
         yield function
-        if isinstance(function, partial):
+        kind = type(function)
+        if inherits(kind, partial):
             function = function.func
-        elif isinstance(function, staticmethod | classmethod) or inspect.ismethod(function):
+        elif any(inherits(kind, binding) for binding in (staticmethod, classmethod, MethodType)):
             function = function.__func__
+        elif inherits(kind, PROXY):
+            function = object.__getattribute__(function, "__wrapped__")
         else:
-            function = inspect.getattr_static(function, "__wrapped__", None) and getattr(
-                function, "__wrapped__", None
-            )
+            function = dictionary_of(function).get("__wrapped__")
 
 
 def functions(function: Any) -> list[FunctionType]:
@@ -62,7 +87,8 @@ def functions(function: Any) -> list[FunctionType]:
 
 def is_transparent(function: FunctionType) -> bool:
     """Say whether *function* is a retry decorator's wrapper, which answers nothing itself."""
-    return str(function.__globals__.get("__name__", "")).partition(".")[0] in _TRANSPARENT
+    prefix = _TRANSPARENT.get(str(function.__globals__.get("__name__")))
+    return prefix is not None and function.__code__.co_qualname.startswith(prefix)
 
 
 def cells(function: FunctionType) -> dict[str, Any]:
@@ -79,13 +105,6 @@ def cells(function: FunctionType) -> dict[str, Any]:
         except ValueError:
             found[name] = EMPTY
     return found
-
-
-def is_written_by_users(function: FunctionType) -> bool:
-    """Say whether *function* stands in a source that is not of what makes classes."""
-    package = str(function.__globals__.get("__name__", "")).partition(".")[0]
-    made = package in sys.stdlib_module_names or package in _CLASS_MAKERS
-    return is_written(function.__code__) and not made
 
 
 def is_typed_dict(kind: type) -> bool:

@@ -8,22 +8,42 @@ hide in another language.
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 import threading
 from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Callable
 from contextlib import suppress
 from enum import Enum
+from functools import cached_property
+from pathlib import PurePath
+from types import MemberDescriptorType
 from typing import Any, Final, TypeVar
 from uuid import UUID
 
 from llmcache import clients
-from llmcache.attributes import attributes_of, dictionary_of, inherits, is_plain, lineage
+from llmcache.attributes import (
+    attributes_of,
+    class_attribute,
+    dictionary_of,
+    inherits,
+    is_plain,
+    lineage,
+    per_class,
+    slots_of,
+)
 from llmcache.errors import ConfigurationError, UncacheableArgument
-from llmcache.keys.canonical import Walk, Writer, describe, finds, text
-from llmcache.keys.code import class_name
-from llmcache.keys.values import digest
+from llmcache.keys.canonical import (
+    Walk,
+    Writer,
+    describe,
+    finds,
+    finds_first,
+    qualified,
+    text,
+    writes,
+)
+from llmcache.keys.classes import class_name
+from llmcache.keys.values import digest, is_path_class, path_form
 
 T = TypeVar("T")
 
@@ -43,7 +63,7 @@ def register_key(kind: type[T], function: Callable[[T], Any]) -> None:
     on a class of your own does the same.
 
     Args:
-        kind: a class, but none that JSON has a word for, and no enum.
+        kind: a class, but none that JSON has a word for, no enum and no `UUID`.
         function: gets an instance and returns any value with a canonical form.
 
     Raises:
@@ -60,6 +80,7 @@ def register_key(kind: type[T], function: Callable[[T], Any]) -> None:
         raise ConfigurationError(f"{kind!r} cannot be given a key of its own")
     with _registering:
         _registered[id(kind)] = kind, function
+        writes(kind, _keyed)
 
 
 def subject(owner: Any) -> bytes:
@@ -71,13 +92,13 @@ def subject(owner: Any) -> bytes:
     walk = Walk()
     if isinstance(owner, type):
         return b"!owner[%b]" % class_name(owner, walk)
-    if _own_key(owner) is None and _is_askable(type(owner)) and not attributes_of(owner):
+    if _own_key(type(owner)) is None and _is_askable(type(owner)) and not _state_of(owner):
         return b"!object[%b,{}]" % class_name(type(owner), walk)
     return walk.encode(owner)
 
 
-def _own_key(value: Any) -> Writer | None:
-    return _keyed if any(_says_its_key(base) for base in lineage(type(value))) else None
+def _own_key(kind: type) -> Writer | None:
+    return _keyed if any(map(_says_its_key, lineage(kind))) else None
 
 
 def _keyed(value: Any, walk: Walk) -> bytes:
@@ -92,42 +113,69 @@ def _says_its_key(kind: type) -> bool:
     return id(kind) in _registered or "__llmcache_key__" in vars(kind)
 
 
-def _client(value: Any) -> Writer | None:
-    return _client_settings if clients.client_of(value) is not None else None
+def _client(kind: type) -> Writer | None:
+    return _client_settings if clients.is_known(kind) else None
 
 
 def _client_settings(value: Any, walk: Walk) -> bytes:
-    return b"!client[%b,%b]" % (class_name(type(value), walk), walk.encode(clients.settings(value)))
+    client = clients.client_of(value)
+    if client is None:
+        raise UncacheableArgument(f"is {describe(type(value))} without a client")
+    return b"!client[%b,%b,%b,%b]" % (
+        class_name(type(value), walk),
+        class_name(type(client), walk),
+        walk.encode(clients.settings(client)),
+        walk.encode(clients.own_attributes(client)),
+    )
 
 
-def _sentinel(value: Any) -> Writer | None:
-    return _sentinel_class if clients.is_sentinel(value) else None
+def _sentinel(kind: type) -> Writer | None:
+    return _sentinel_class if clients.is_sentinel(kind) else None
 
 
 def _sentinel_class(value: Any, walk: Walk) -> bytes:
     return b"!sentinel[%b]" % class_name(type(value), walk)
 
 
-def _model(value: Any) -> Writer | None:
+def _model(kind: type) -> Writer | None:
     pydantic = sys.modules.get("pydantic")
-    return _model_parts if pydantic and inherits(type(value), pydantic.BaseModel) else None
+    return _model_parts if pydantic and inherits(kind, pydantic.BaseModel) else None
 
 
 def _model_parts(value: Any, walk: Walk) -> bytes:
     kind = type(value)
-    known = kind.__pydantic_fields__
-    fields = {name: item for name, item in dictionary_of(value).items() if name in known}
+    known, extra_of, private_of = _model_plan(kind)
+    fields = dictionary_of(value)
+    if fields.keys() != known.keys():
+        fields = {name: item for name, item in fields.items() if name in known}
+    try:
+        extra, private = extra_of(value), private_of(value)
+    except AttributeError:
+        raise UncacheableArgument(f"is an unfinished {qualified(kind)}") from None
     return b"!model[%b,%b,%b,%b]" % (
         class_name(kind, walk),
-        walk.encode(fields),
-        walk.encode(value.__pydantic_extra__ or {}),
-        walk.encode(value.__pydantic_private__ or {}),
+        walk.record(fields),
+        walk.record(extra) if extra else b"{}",
+        walk.record(private) if private else b"{}",
     )
 
 
-def _struct(value: Any) -> Writer | None:
+@per_class
+def _model_plan(kind: type) -> tuple[dict[str, Any], Callable[..., Any], Callable[..., Any]]:
+    """Return a model's fields, and what reads its extra and its private values."""
+    fields: dict[str, Any] = class_attribute(kind, "__pydantic_fields__")
+    return fields, _slot(kind, "__pydantic_extra__"), _slot(kind, "__pydantic_private__")
+
+
+def _slot(kind: type, name: str) -> Callable[[Any], Any]:
+    """Return what reads a slot of pydantic's, or what a class has for all its instances."""
+    held = class_attribute(kind, name)
+    return held.__get__ if type(held) is MemberDescriptorType else lambda model: held
+
+
+def _struct(kind: type) -> Writer | None:
     msgspec = sys.modules.get("msgspec")
-    return _struct_parts if msgspec and inherits(type(value), msgspec.Struct) else None
+    return _struct_parts if msgspec and inherits(kind, msgspec.Struct) else None
 
 
 def _struct_parts(value: Any, walk: Walk) -> bytes:
@@ -136,19 +184,23 @@ def _struct_parts(value: Any, walk: Walk) -> bytes:
     for name in kind.__struct_fields__:
         with suppress(AttributeError):
             state[name] = object.__getattribute__(value, name)
-    return b"!object[%b,%b]" % (class_name(kind, walk), walk.encode(state))
+    return b"!object[%b,%b]" % (class_name(kind, walk), walk.record(state))
 
 
-def _array(value: Any) -> Writer | None:
+def _array(kind: type) -> Writer | None:
     numpy = sys.modules.get("numpy")
-    if numpy and type(value) is numpy.ndarray:
+    if numpy and kind is numpy.ndarray:
         return _array_parts
-    return _scalar_parts if numpy and inherits(type(value), numpy.generic) else None
+    scalar = numpy and inherits(kind, numpy.generic) and kind.__module__ == "numpy"
+    return _scalar_parts if scalar and vars(numpy).get(kind.__name__) is kind else None
 
 
 def _array_parts(value: Any, walk: Walk) -> bytes:
     if value.dtype.names is not None:
         return _record_parts(value, walk)
+    if value.dtype.type.__module__ != "numpy":
+        # Others may have the same name, or hold addresses.
+        raise UncacheableArgument("is an array of a type that is not numpy's own")
     shape, dtype = walk.encode(value.shape), text(value.dtype.str)
     if value.dtype.hasobject:
         return b"!ndarray[%b,%b,%b]" % (dtype, shape, walk.encode(value.tolist()))
@@ -167,8 +219,21 @@ def _record_parts(value: Any, walk: Walk) -> bytes:
     return b"!record[%b,[%b]]" % (walk.encode(value.shape), b",".join(fields))
 
 
-def _builtin_subclass(value: Any) -> Writer | None:
+def _path(kind: type) -> Writer | None:
+    return _path_parts if inherits(kind, PurePath) else None
+
+
+def _path_parts(value: Any, walk: Walk) -> bytes:
+    """Write an instance of a subclass of a path, without what the path keeps for later."""
     kind = type(value)
+    base = next(base for base in lineage(kind) if is_path_class(base))
+    kept = {slot for ancestor in lineage(base) for slot in slots_of(ancestor)}
+    own = {name: item for name, item in attributes_of(value).items() if name not in kept}
+    path = path_form(base, PurePath.__str__(value))
+    return b"!as[%b,%b,%b]" % (class_name(kind, walk), path, walk.encode(own))
+
+
+def _builtin_subclass(kind: type) -> Writer | None:
     if any(kind is container for container in _CONTAINERS):
         return _subclass_parts
     plain = is_plain(kind, *_BASES, *_CONTAINERS)
@@ -180,14 +245,16 @@ def _subclass_parts(value: Any, walk: Walk) -> bytes:
     base = _base_of(kind)
     state = dict(attributes_of(value))
     if inherits(kind, defaultdict):
-        state["default_factory"] = value.default_factory
-    names = getattr(kind, "_fields", None)
+        state["default_factory"] = _default_factory(value)
+    names = class_attribute(kind, "_fields")
     if base is tuple and isinstance(names, tuple):
         parts = walk.encode(dict(zip(names, tuple.__iter__(value), strict=True)))
     else:
         parts = walk.encode(_BASES[base](value))
-    return b"!as[%b,%b,%b]" % (class_name(kind, walk), parts, walk.encode(state))
+    return b"!as[%b,%b,%b]" % (class_name(kind, walk), parts, walk.record(state))
 
+
+_default_factory: Final[Any] = vars(defaultdict)["default_factory"].__get__
 
 _BASES: Final[dict[type, Callable[[Any], Any]]] = {
     str: str.__str__,
@@ -207,18 +274,38 @@ def _base_of(kind: type) -> type:
     return next((base for base in _BASES if inherits(kind, base)), object)
 
 
-def _instance(value: Any) -> Writer | None:
-    return _instance_parts if _is_askable(type(value)) else None
+def _instance(kind: type) -> Writer | None:
+    return _instance_parts if _is_askable(kind) else None
 
 
 def _instance_parts(value: Any, walk: Walk) -> bytes:
     kind = type(value)
-    state = attributes_of(value)
-    if not state and not dataclasses.is_dataclass(kind):
+    state = _state_of(value)
+    if not state and class_attribute(kind, "__dataclass_fields__") is None:
         raise UncacheableArgument(
             f"is {describe(kind)} without attributes, which only its address tells from another"
         )
-    return b"!object[%b,%b]" % (class_name(kind, walk), walk.encode(state))
+    return b"!object[%b,%b]" % (class_name(kind, walk), walk.record(state))
+
+
+def _state_of(value: Any) -> dict[str, Any]:
+    """Return the attributes of an instance, but for what its class computes and keeps."""
+    state = attributes_of(value)
+    caches = _caches_of(type(value))
+    return {k: v for k, v in state.items() if k not in caches} if caches else state
+
+
+@per_class
+def _caches_of(kind: type) -> set[str]:
+    """Return the attributes in which the instances of a class keep what follows from others."""
+    found: set[str] = set()
+    for base in lineage(kind):
+        own = vars(base)
+        found.update(name for name, item in own.items() if type(item) is cached_property)
+        if "__attrs_attrs__" in own:
+            fields = {field.name for field in own["__attrs_attrs__"]}
+            found.update({"_attrs_cached_hash", *slots_of(base)} - fields)
+    return found
 
 
 def _is_askable(kind: type) -> bool:
@@ -231,13 +318,14 @@ def _is_askable(kind: type) -> bool:
 
 
 for _finder in (
-    _own_key,
     _client,
     _sentinel,
     _model,
     _struct,
     _array,
+    _path,
     _builtin_subclass,
     _instance,
 ):
     finds(_finder)
+finds_first(_own_key)

@@ -8,8 +8,9 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final, Literal, TypeAlias
 
 from llmcache.errors import UncacheableArgument
+from llmcache.keys import functions as _functions  # noqa: F401
 from llmcache.keys.binding import Binder
-from llmcache.keys.canonical import Walk, canonical
+from llmcache.keys.canonical import canonical
 from llmcache.keys.identity import Identity
 from llmcache.keys.objects import subject
 
@@ -149,4 +150,4 @@ def generate_cache_key(
     """
     excluded = DEFAULT_EXCLUDE if exclude_keys is None else exclude_keys
     kept = {name: value for name, value in request_data.items() if name not in excluded}
-    return _sha256(_REQUEST + Walk().encode(kept)).hexdigest()
+    return _sha256(_REQUEST + canonical(kept)).hexdigest()

@@ -15,13 +15,13 @@ import inspect
 import linecache
 import re
 import sys
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from types import CodeType, FunctionType
 from typing import Any, Final, TypeAlias
-from weakref import WeakKeyDictionary
+
+from llmcache.attributes import per_class
 
 _Function: TypeAlias = "ast.FunctionDef | ast.AsyncFunctionDef"
 _Scope: TypeAlias = "ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef"
@@ -29,10 +29,10 @@ _Scope: TypeAlias = "ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef"
 # Names in angle brackets are no files, but for those that put their text into linecache.
 _TEXTS: Final = ("<ipython", "<doctest")
 
-_COMPREHENSION: Final = re.compile(r"<(?:list|set|dict)comp>\.|<genexpr>\.")
+# Packages that put functions of their own into classes.
+_CLASS_MAKERS: Final = ("attr", "attrs", "msgspec", "pydantic")
 
-_classes: Final[WeakKeyDictionary[type, str | None]] = WeakKeyDictionary()
-_lock: Final = threading.RLock()
+_COMPREHENSION: Final = re.compile(r"<(?:list|set|dict)comp>\.|<genexpr>\.")
 
 
 def function_source(function: FunctionType) -> str | None:
@@ -51,17 +51,30 @@ def function_source(function: FunctionType) -> str | None:
     return index.digest(found[0] if len(found) == 1 else None)
 
 
+@per_class
 def class_source(kind: type) -> str | None:
     """Return the SHA-256 of a class's source in hex, ``None`` without source."""
-    with _lock:
-        if kind not in _classes:
-            _classes[kind] = _class_source(kind)
-        return _classes[kind]
+    return _class_source(kind)
 
 
 def is_written(code: CodeType) -> bool:
     """Say whether *code* stands in a file, and was not generated."""
     return not code.co_filename.startswith("<") or code.co_filename.startswith(_TEXTS)
+
+
+def is_written_by_users(function: FunctionType) -> bool:
+    """Say whether *function* stands in a source that is not of what makes classes."""
+    return is_written(function.__code__) and not _is_library(function.__globals__.get("__name__"))
+
+
+def is_made_by_library(kind: type) -> bool:
+    """Say whether a class is the standard library's, or of what makes classes."""
+    return _is_library(kind.__module__)
+
+
+def _is_library(module: Any) -> bool:
+    package = str(module).partition(".")[0]
+    return package in sys.stdlib_module_names or package in _CLASS_MAKERS
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +191,7 @@ def _class_source(kind: type) -> str | None:
         member.__code__
         for member in vars(kind).values()
         if isinstance(member, FunctionType)
-        and is_written(member.__code__)
+        and is_written_by_users(member)
         and member.__qualname__.startswith(f"{kind.__qualname__}.")
     ]
     module = sys.modules.get(kind.__module__)

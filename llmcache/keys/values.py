@@ -13,6 +13,7 @@ from pathlib import PurePath
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
+from llmcache.attributes import inherits
 from llmcache.errors import UncacheableArgument
 from llmcache.keys.canonical import Walk, Writer, finds, qualified, text, writes
 
@@ -55,11 +56,11 @@ def _frozenset(value: Iterable[Any], walk: Walk) -> bytes:
 
 
 def _unordered(value: Iterable[Any], walk: Walk) -> bytes:
-    return b"[%b]" % b",".join(sorted(walk.part("[…]", item) for item in value))
+    return b"[%b]" % b",".join(sorted(walk.unordered(value)))
 
 
 def _date(value: date, walk: Walk) -> bytes:
-    return b"!date" + text(value.isoformat())
+    return b'!date"%b"' % value.isoformat().encode()
 
 
 def _time(value: time, walk: Walk) -> bytes:
@@ -128,15 +129,24 @@ def _constant(value: Any, walk: Walk) -> bytes:
     return _CONSTANTS[type(value)]
 
 
-def _path(value: PurePath, walk: Walk) -> bytes:
-    return b"!path[%b,%b]" % (text(type(value).__name__), text(str(value)))
+def path_form(kind: type, path: str) -> bytes:
+    """Return the canonical form of a path of one of the standard library's classes."""
+    return b"!path[%b,%b]" % (text(kind.__name__), text(path))
 
 
-def _find_path(value: Any) -> Any:
-    # The classes moved between modules from one Python to the next.
-    kind = type(value)
+def is_path_class(kind: type) -> bool:
+    """Say whether a class is one of the standard library's for paths."""
+    # They moved between modules from one Python to the next.
     ours = kind.__module__.partition(".")[0] == "pathlib" and kind.__name__ in _PATHS
-    return _path if ours and issubclass(kind, PurePath) else None
+    return ours and inherits(kind, PurePath)
+
+
+def _path(value: PurePath, walk: Walk) -> bytes:
+    return path_form(type(value), str(value))
+
+
+def _find_path(kind: type) -> Writer | None:
+    return _path if is_path_class(kind) else None
 
 
 _writers: Final[dict[type, Writer]] = {

@@ -7,11 +7,22 @@ import enum
 import functools
 import uuid
 from collections.abc import Callable
-from typing import Annotated, Any, Generic, Literal, NamedTuple, Optional, TypedDict, TypeVar
+from typing import (
+    Annotated,
+    Any,
+    Generic,
+    Literal,
+    NamedTuple,
+    NewType,
+    Optional,
+    TypedDict,
+    TypeVar,
+)
 
 import attrs
 import msgspec
 import pydantic
+import wrapt
 
 from llmcache import llm_cached
 
@@ -311,6 +322,19 @@ def tool(city: str, /, *days: int, unit: Literal["c", "f"] = "c", **rest: Any) -
     return [city]
 
 
+@wrapt.decorator
+def passing(wrapped, instance, args, kwargs):
+    return wrapped(*args, **kwargs)
+
+
+@passing
+def passed(city: str) -> str:
+    return city
+
+
+UserId = NewType("UserId", int)
+
+
 def untyped(city, days=3):
     return [city]
 
@@ -365,6 +389,20 @@ def local_data() -> Any:
 def local_model() -> Any:
     class Inner(pydantic.BaseModel):
         value: int
+
+    return Inner
+
+
+def local_annotated(word: Any) -> Any:
+    class Inner:
+        value: {"a": int, "b": str}[word]  # noqa: F821
+
+    return Inner
+
+
+def local_described(word: Any) -> Any:
+    class Inner:
+        value: Annotated[int, word]
 
     return Inner
 

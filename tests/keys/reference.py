@@ -195,15 +195,11 @@ def importable(kind: type) -> bool:
 def name(kind: type) -> str:
     generic = vars(kind).get("__pydantic_generic_metadata__") or {}
     if generic.get("args"):
-        arguments = [argument_of(argument) for argument in generic["args"]]
+        arguments = [spell(argument, ()) for argument in generic["args"]]
         return tag("generic", "[" + ",".join([name(generic["origin"]), *arguments]) + "]")
     if kind.__flags__ & PYTHON_CLASS and not importable(kind):
         raise Refused("a class that its module does not hold")
     return text(f"{kind.__module__.removesuffix('._local')}:{kind.__qualname__}")
-
-
-def argument_of(argument: Any) -> str:
-    return tag("typevar", quoted("Any")) if argument is Any else spell(argument, ())
 
 
 def class_(kind: type, within: tuple[int, ...]) -> str:

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import dataclasses
 import enum
 import typing
 
+import msgspec
+import pydantic
 import pytest
 
 from llmcache import UncacheableArgument
-from llmcache.keys import canonical as module
 from llmcache.keys import request  # noqa: F401
 from llmcache.keys.canonical import canonical
 
@@ -38,14 +40,6 @@ def test_what_orjson_spells_otherwise_is_found_among_many_containers() -> None:
     assert canonical([*many, 0.5, [Shouted.A]]).endswith(b'{"a":[]},0.5,["loud"]]')
 
 
-def test_what_has_no_end_of_parts_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_MOST_PARTS", 1000)
-    endless: list[typing.Any] = []
-    endless += [endless, endless]
-    with pytest.raises(UncacheableArgument, match="contains itself"):
-        canonical(endless)
-
-
 def test_an_interrupt_while_a_value_is_written_is_the_callers() -> None:
     class Interrupting:
         def __llmcache_key__(self) -> typing.Any:
@@ -66,8 +60,8 @@ class Held(typing.NamedTuple):
 
 def test_types_that_stand_for_others_have_a_form() -> None:
     form = canonical(Held)
-    assert b'!typevar"Item"' in form
-    assert b'!typevar"Any"' in form
+    assert b'!typevar["TypeVar","Item",null,[]]' in form
+    assert b'!class["typing:Any",null]' in form
     assert canonical(typing.List["later"]) == b'!generic[!class["builtins:list",null],"later"]'  # noqa: F821
 
 
@@ -77,3 +71,139 @@ def test_a_class_whose_fields_name_nothing_is_refused() -> None:
 
     with pytest.raises(UncacheableArgument, match="nowhere"):
         canonical(Lost)
+
+
+Bound = typing.TypeVar("Bound", bound=int)
+UserId = typing.NewType("UserId", int)
+OrderId = typing.NewType("OrderId", int)
+
+TYPES: list[typing.Any] = [
+    *(typing.Any, typing.TypeVar("Any"), Bound, typing.TypeVar("Bound", bound=str)),
+    *(typing.TypeVar("Bound"), typing.TypeVar("Bound", int, str), typing.ParamSpec("Bound")),
+    *(typing.TypeVarTuple("Bound"), UserId, OrderId, typing.NewType("UserId", str)),
+    *(typing.Tuple, tuple[()], tuple[int, ...], tuple[tuple[int, ...]]),
+    *(tuple[*tuple[int, ...]], list[UserId], list[Bound], list[typing.TypeVar("Bound")]),
+    *(typing.ClassVar[int], typing.Final[int], typing.Required[int], typing.NotRequired[int]),
+    *(typing.Final, typing.Never, typing.Self, dataclasses.InitVar[int], dataclasses.InitVar[str]),
+    *(typing.Callable[[int], str], typing.Callable[..., str], typing.Callable[[Bound], Bound]),
+    *(
+        int | str,
+        int | None,
+        typing.Annotated[int, 1],
+        typing.Literal[1],
+        type[int],
+        dict[Bound, Bound],
+    ),
+    dict[Bound, typing.TypeVar("Bound", bound=int)],
+]
+
+
+def test_no_two_types_share_their_bytes() -> None:
+    forms = [canonical(each) for each in TYPES]
+    assert len(set(forms)) == len(forms)
+    assert canonical(int | str) == canonical(typing.Union[str, int])
+    assert canonical(typing.List) == canonical(list)
+    assert canonical(typing.List[int]) == canonical(list[int])
+
+
+class Partly(typing.TypedDict):
+    whole: int
+    part: typing.NotRequired[str]
+
+
+@dataclasses.dataclass
+class Everything:
+    limit: typing.ClassVar[int] = 3
+    first: dataclasses.InitVar[int] = 1
+    last: typing.Final[int] = 1
+    user: UserId = UserId(1)
+
+
+def test_every_kind_of_field_has_a_form() -> None:
+    assert b'"part":!generic["typing:NotRequired"' in canonical(Partly)
+    form = canonical(Everything)
+    for part in (b"typing:ClassVar", b"dataclasses:InitVar", b"typing:Final", b"!newtype"):
+        assert part in form
+
+
+@dataclasses.dataclass
+class Unfinished:
+    field: "list[int"  # noqa: F722
+
+
+@dataclasses.dataclass
+class Unknown:
+    field: "typing.Nowhere"
+
+
+@pytest.mark.parametrize("kind", [Unfinished, Unknown])
+def test_a_class_whose_annotations_cannot_be_read_is_refused(kind: type) -> None:
+    with pytest.raises(UncacheableArgument, match="annotations cannot be read"):
+        canonical(kind)
+
+
+@pytest.mark.parametrize("count", [5, 20, 300, 5000])
+@pytest.mark.parametrize("odd", [float("nan"), 2**70, "\ud800", 0.5, "a", 1, None])
+def test_pieces_are_written_as_one(count: int, odd: typing.Any) -> None:
+    values = [[1, 0.5, "a", None, True, 2**63, "ä"][i % 7] for i in range(count)]
+    for at in (0, count // 2, count - 1):
+        some = [*values[:at], odd, *values[at:]]
+        forms = [canonical(value) for value in some]
+        assert canonical(some) == b"[%b]" % b",".join(forms)
+        assert canonical([[some]]) == b"[[[%b]]]" % b",".join(forms)
+        named = {f"{i:05}": value for i, value in enumerate(some)}
+        members = [b'"%05d":%b' % pair for pair in enumerate(forms)]
+        assert canonical(named) == b"{%b}" % b",".join(members)
+        many = [{"text": "a", "score": value} for value in some]
+        each = [b'{"score":%b,"text":"a"}' % form for form in forms]
+        assert canonical(many) == b"[%b]" % b",".join(each)
+
+
+def test_floats_and_texts_stand_side_by_side_in_many_containers() -> None:
+    many = [{"text": "a", "score": 0.5, "rank": 10**400 if i == 299 else 1} for i in range(300)]
+    assert canonical(many[:299]) == canonical(many[:298])[:-1] + b"," + canonical(many[0]) + b"]"
+    assert b"!int" in canonical(many)
+
+
+def test_what_nests_too_deep_among_many_containers_is_refused() -> None:
+    deep: typing.Any = []
+    for _ in range(300):
+        deep = [deep]
+    with pytest.raises(UncacheableArgument, match="nests too deep"):
+        canonical([*([] for _ in range(300)), deep])
+
+
+def test_a_special_type_with_arguments_of_its_own_kind_is_refused() -> None:
+    P = typing.ParamSpec("P")
+    with pytest.raises(UncacheableArgument, match="type that has no canonical form"):
+        canonical(P.args)
+
+
+@dataclasses.dataclass
+class Documented:
+    """First.
+
+    Second.
+    """
+
+    one: int = 1
+
+
+class Struct(msgspec.Struct):
+    held: Documented
+    plain: typing.Optional["Struct"] = None
+
+
+def test_a_schema_has_docstrings_without_indentation() -> None:
+    assert b'"description":"First.\\n\\nSecond."' in canonical(Struct)
+
+
+def test_a_schema_of_a_model_that_is_rebuilt_is_made_again() -> None:
+    class Model(pydantic.BaseModel):
+        one: int
+
+    before = canonical(Model)
+    assert canonical(Model) == before
+    Model.__doc__ = "Another."
+    Model.model_rebuild(force=True)
+    assert canonical(Model) != before

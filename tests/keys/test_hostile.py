@@ -6,6 +6,7 @@ import argparse
 import array
 import asyncio
 import collections
+import contextlib
 import contextvars
 import dataclasses
 import datetime as dt
@@ -570,6 +571,171 @@ def data_by_closure(prompt: str) -> Any:
     return Agent
 
 
+def agent_by_metaclass(prompt: str) -> Any:
+    class Meta(type):
+        def system(cls) -> str:
+            return prompt
+
+    class Agent(metaclass=Meta):
+        pass
+
+    return Agent
+
+
+def agent_by_init_subclass(prompt: str) -> Any:
+    class Base:
+        def __init_subclass__(cls, **settings: Any) -> None:
+            cls.__settings__ = settings
+
+    class Agent(Base, system=prompt):
+        pass
+
+    return Agent
+
+
+def agent_by_dunder_list(prompt: str) -> Any:
+    class Agent:
+        __prompts__ = [prompt]
+
+    return Agent
+
+
+def agent_by_cached_call(prompt: str) -> Any:
+    class Agent:
+        @functools.lru_cache  # noqa: B019
+        def __call__(self) -> str:
+            return prompt
+
+    return Agent
+
+
+def agent_by_static_call(prompt: str) -> Any:
+    class Agent:
+        @staticmethod
+        def __call__() -> str:
+            return prompt
+
+    return Agent
+
+
+def agent_by_partial_call(prompt: str) -> Any:
+    class Agent:
+        __call__ = functools.partial(str, prompt)
+
+    return Agent
+
+
+def agent_by_partial_method(prompt: str) -> Any:
+    class Agent:
+        def ask(self, prompt: str) -> str:
+            return prompt
+
+        __call__ = functools.partialmethod(ask, prompt)
+
+    return Agent
+
+
+def agent_by_dunder_property(prompt: str) -> Any:
+    class Agent:
+        @property
+        def __prompt__(self) -> str:
+            return prompt
+
+    return Agent
+
+
+def agent_by_context_manager(prompt: str) -> Any:
+    class Agent:
+        @contextlib.contextmanager
+        def ask(self) -> Iterator[str]:
+            yield prompt
+
+    return Agent
+
+
+def agent_by_generic_base(prompt: str) -> Any:
+    class Agent(collections.UserList[int if prompt == "a" else str]):
+        pass
+
+    return Agent
+
+
+def agent_by_private_attribute(prompt: str) -> Any:
+    class Agent(pydantic.BaseModel):
+        _system: str = pydantic.PrivateAttr(default=prompt)
+
+    return Agent
+
+
+def agent_by_attrs(prompt: str) -> Any:
+    @attrs.define(slots=False)
+    class Agent:
+        system: str = attrs.field(default=prompt)
+
+    return Agent
+
+
+def agent_by_converter(prompt: str) -> Any:
+    @attrs.define(slots=False)
+    class Agent:
+        system: str = attrs.field(default="", converter=lambda text: text + prompt)
+
+    return Agent
+
+
+def agent_by_metadata(prompt: str) -> Any:
+    @dataclasses.dataclass
+    class Agent:
+        system: str = dataclasses.field(default="", metadata={"description": prompt})
+
+    return Agent
+
+
+def agent_by_enum_property(prompt: str) -> Any:
+    class Agent(enum.Enum):
+        ASK = "ask"
+
+        @property
+        def system(self) -> str:
+            return prompt
+
+    return Agent
+
+
+def agent_by_enum_static_method(prompt: str) -> Any:
+    class Agent(enum.Enum):
+        ASK = "ask"
+
+        @staticmethod
+        def system() -> str:
+            return prompt
+
+    return Agent
+
+
+class Prompt:
+    def __init__(self, prompt: str) -> None:
+        self.prompt = prompt
+
+
+def agent_by_object(prompt: str) -> Any:
+    class Agent:
+        system = Prompt(prompt)
+
+    return Agent
+
+
+def agent_by_loop(prompt: str) -> Any:
+    for system in ("a", "b"):
+
+        class Agent:
+            text = system
+
+        if system == prompt:
+            break
+    return Agent
+
+
 FACTORIES = [
     data_by_method,
     data_by_closure,
@@ -591,6 +757,26 @@ FACTORIES = [
     agent_by_enum,
     agent_by_validator,
     agent_by_field,
+    agent_by_metaclass,
+    agent_by_init_subclass,
+    agent_by_dunder_list,
+    agent_by_cached_call,
+    agent_by_static_call,
+    agent_by_partial_call,
+    agent_by_partial_method,
+    agent_by_dunder_property,
+    agent_by_context_manager,
+    named.local_annotated,
+    named.local_described,
+    agent_by_generic_base,
+    agent_by_private_attribute,
+    agent_by_attrs,
+    agent_by_converter,
+    agent_by_metadata,
+    agent_by_enum_property,
+    agent_by_enum_static_method,
+    agent_by_object,
+    agent_by_loop,
 ]
 
 
@@ -608,6 +794,218 @@ def test_two_classes_of_one_factory_differ(factory: Callable[[str], Any]) -> Non
     if issubclass(one, enum.Enum | pydantic.BaseModel):
         return
     assert form_or_refusal(having(one(), x=1)) != form_or_refusal(having(other(), x=1))
+
+
+def deep(nest: Callable[[Any], Any], levels: int) -> Any:
+    value: Any = 1
+    for _ in range(levels):
+        value = nest(value)
+    return value
+
+
+LOOP = """
+made = []
+for word in "abc":
+    class Agent:
+        system = word
+        def ask(self):
+            return self.system
+    made.append(Agent)
+    seen.append(form(Agent))
+"""
+
+
+@pytest.mark.parametrize("module", ["looping", "__main__"])
+def test_classes_made_in_a_loop_differ(
+    module: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "looping.py"
+    path.write_text(LOOP)
+    found = types.ModuleType(module)
+    found.__file__ = str(path)
+    vars(found).update(form=canonical, seen=[])
+    monkeypatch.setitem(sys.modules, module, found)
+    exec(compile(LOOP, str(path), "exec", dont_inherit=True), vars(found))
+    assert len(set(found.seen)) == 3
+    assert len({canonical(kind) for kind in found.made}) == 3
+    assert len({canonical(having(kind(), x=1)) for kind in found.made}) == 3
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(deep(lambda value: {"a": value, "b": value}, 40),),
+        *(deep(lambda value: [value, value], 24),),
+        *(deep(lambda value: [float("nan"), value, value], 24),),
+        *(deep(lambda value: named.Point(value, value), 40),),
+        *(deep(lambda value: {1: value, 2: value}, 40),),
+        [[0] * (1 << 20)] * 17,
+    ],
+)
+def test_what_has_no_end_of_parts_is_refused(value: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("llmcache.keys.fit.MOST_PARTS", 1 << 12)
+    with pytest.raises(UncacheableArgument, match="too many parts"):
+        canonical(value)
+
+
+def test_the_path_of_what_contains_itself_is_short() -> None:
+    loop: list[Any] = [float("nan")]
+    loop.append(loop)
+    with pytest.raises(UncacheableArgument) as caught:
+        canonical({"messages": loop})
+    assert len(caught.value.path) < 250
+    assert caught.value.path.startswith(".messages[1][1]")
+
+
+def test_the_order_of_a_set_numbers_no_functions() -> None:
+    def made(word: str) -> Any:
+        return lambda prompt: (word, prompt)
+
+    tools = [made(word) for word in "abcdef"]
+    forms = {
+        canonical([{tools[i] for i in order}, dict.fromkeys(order, 1), tools[0]])
+        for order in itertools.islice(itertools.permutations(range(6)), 0, 720, 40)
+    }
+    assert len(forms) == 1
+    assert canonical([tools[0], {*tools}]) != canonical([tools[1], {*tools}])
+
+
+def test_a_mapping_may_hold_functions_that_close_over_it() -> None:
+    registry: dict[Any, Any] = {}
+    for number in range(20):
+        registry[number] = functools.partial(lambda number, prompt: registry, number)
+        registry[str(number)] = lambda prompt, number=number: (registry, number)
+    before = canonical(registry)
+    registry[1], registry[2] = registry[2], registry[1]
+    assert canonical(registry) != before
+
+
+class Lazy:
+    def __init__(self, word: str) -> None:
+        self.word = word
+
+    @functools.cached_property
+    def twice(self) -> str:
+        return self.word * 2
+
+
+@attrs.frozen(cache_hash=True)
+class Hashed:
+    word: str
+
+
+@attrs.frozen(cache_hash=True, slots=False)
+class HashedLoosely:
+    word: str
+
+
+@attrs.frozen
+class LazySlots:
+    word: str
+
+    @functools.cached_property
+    def twice(self) -> str:
+        return self.word * 2
+
+
+class Place(pathlib.PurePosixPath):
+    word: str
+
+    @property
+    def twice(self) -> Any:
+        return self.parts, self.parent, str(self), self.name
+
+
+def test_what_an_instance_keeps_for_later_makes_no_difference() -> None:
+    for make in (Lazy, Hashed, HashedLoosely, LazySlots, Place):
+        value = make("a")
+        before = canonical(value)
+        hash(value)
+        assert getattr(value, "twice", None) != "a"
+        assert canonical(value) == before
+        assert canonical(make("b")) != before
+
+
+def test_a_path_of_a_class_of_ones_own_is_its_class_its_text_and_its_attributes() -> None:
+    class Other(pathlib.PurePosixPath):
+        pass
+
+    values = [pathlib.PurePosixPath("a"), Place("a"), Other("a")]
+    if sys.version_info >= (3, 12):
+        values.append(having(Place("a"), word="b"))
+    forms = {canonical(value) for value in values}
+    assert len(forms) == len(values)
+
+
+class Equal(type):
+    def __eq__(cls, other: object) -> bool:
+        return True
+
+
+def test_a_class_without_a_hash_has_a_form() -> None:
+    class Local(metaclass=Equal):
+        def __init__(self, word: str) -> None:
+            self.word = word
+
+    class Model(pydantic.BaseModel, metaclass=type("Meta", (Equal, type(pydantic.BaseModel)), {})):
+        word: str
+
+    class Other(Local):
+        pass
+
+    assert canonical(Local("a")) != canonical(Local("b"))
+    assert len({form_or_refusal(kind) for kind in (Local, Other, Model)}) == 3
+
+
+def test_a_model_that_is_not_finished_is_refused() -> None:
+    with pytest.raises(UncacheableArgument, match="unfinished"):
+        canonical(named.Answer.__new__(named.Answer))
+
+
+@pytest.mark.parametrize(
+    ("key", "path"),
+    [
+        ("input_audio", "messages.input_audio"),
+        ("input-audio", "messages['input-audio']"),
+        ("the prompt", "messages[…]"),
+        ("a" * 41, "messages[…]"),
+        ("4711", "messages[…]"),
+    ],
+)
+def test_only_a_key_that_is_a_name_is_shown(key: str, path: str) -> None:
+    with pytest.raises(UncacheableArgument) as caught:
+        complete({key: LOCK})
+    assert caught.value.path == path
+
+
+def test_a_closure_variable_is_named_with_its_function() -> None:
+    with pytest.raises(UncacheableArgument) as caught:
+        complete([closing_over(LOCK)])
+    said = "messages[0], the closure variable value of closing_over.<locals>."
+    assert caught.value.path.startswith(said)
+
+
+class Itself(enum.Enum):
+    ONE = 1
+
+
+def test_an_enum_member_that_is_its_own_value_is_refused() -> None:
+    Itself.ONE._value_ = Itself.ONE
+    for value in (Itself.ONE, {Itself.ONE: 1}, [{Itself.ONE: 1, 2: 3}], Itself):
+        with pytest.raises(UncacheableArgument):
+            canonical(value)
+
+
+class Spoken(enum.Enum):
+    ONE = 1
+
+    def __llmcache_key__(self) -> Any:
+        return "said"
+
+
+def test_an_enum_may_say_what_counts() -> None:
+    assert canonical([Spoken.ONE]) == canonical(Spoken.ONE).join((b"[", b"]"))
+    assert canonical(Spoken.ONE) == b'!keyed["keys.test_hostile:Spoken","said"]'
 
 
 def generator() -> Iterator[int]:
@@ -661,13 +1059,6 @@ def cyclic_partial() -> Any:
     items: list[Any] = []
     items.append(functools.partial(named.tool, items))
     return items
-
-
-def deep(nest: Callable[[Any], Any], levels: int) -> Any:
-    value: Any = 1
-    for _ in range(levels):
-        value = nest(value)
-    return value
 
 
 def released() -> memoryview:
@@ -810,6 +1201,9 @@ REFUSED: dict[str, Callable[[], Any]] = {
     "matrix": lambda: np.array([[1]]).view(type("Matrix", (np.ndarray,), {})),
     "masked array": lambda: np.ma.masked_array([1], [True]),
     "record array": lambda: np.rec.array([(1,)], dtype=[("a", "i4")]),
+    "subclass of a numpy scalar": lambda: type("Celsius", (np.float64,), {})(1),
+    "subclass of a numpy text": lambda: type("Text", (np.str_,), {})("a"),
+    "numpy array of texts of any length": lambda: np.array(["x"], np.dtypes.StringDType()),
     "structured scalar": lambda: np.array([(1,)], dtype=[("a", "i4")])[0],
     "structured scalar of objects": lambda: np.array([(1,)], dtype=[("a", object)])[0],
     "array of locks": lambda: np.array([threading.Lock()], dtype=object),
@@ -834,7 +1228,6 @@ REFUSED: dict[str, Callable[[], Any]] = {
     "subclass of deque": Line,
     "subclass of bytearray": Buffer,
     "subclass of BytesIO": Native,
-    "type variable tuple": lambda: typing.TypeVarTuple("Ts"),
     "module that is not imported": lambda: types.ModuleType("nowhere"),
     "module in place of another": lambda: types.ModuleType("json"),
     "class without a source": lambda: type("Nowhere", (), {}),

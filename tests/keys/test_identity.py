@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import collections
+import datetime as dt
 import functools
+import inspect
 import logging
+import pathlib
+import re
 import threading
 from collections.abc import Callable, Iterator
+from decimal import Decimal
 from typing import Any
 
 import anthropic
@@ -14,10 +20,14 @@ import openai
 import pytest
 import stamina
 import tenacity
+import wrapt
 
 import llmcache
 from keys import named
 from llmcache import ConfigurationError, UncacheableArgument, UncacheableFunction, llm_cached
+from llmcache.keys import canonical as keys_canonical
+from llmcache.keys import objects
+from llmcache.keys.canonical import canonical
 
 shared = functools.partial(llm_cached, backend="memory://identity", strict=True)
 
@@ -103,7 +113,7 @@ def test_a_closure_without_a_form_is_refused() -> None:
 
     lock = threading.Lock()
 
-    with pytest.raises(UncacheableFunction, match="closure variable word"):
+    with pytest.raises(UncacheableFunction, match="functions: the closure variable word of"):
         factory(lock)("p")
 
 
@@ -798,6 +808,26 @@ def test_what_the_wire_has_a_word_for_is_given_no_other(kind: Any) -> None:
         llmcache.register_key(kind, str)
 
 
+REGISTRABLE = [
+    *(dt.datetime(2026, 1, 1), dt.date(2026, 1, 1), Decimal(1), b"a", {1}, frozenset([1])),
+    *(re.compile("a"), pathlib.PurePosixPath("a"), collections.deque([1]), range(2), same),
+    *(functools.partial(same), named.Point(1), collections.OrderedDict(a=1), Bot(a=1)),
+]
+
+
+@pytest.mark.parametrize("value", REGISTRABLE, ids=lambda value: type(value).__name__)
+def test_any_other_class_may_be_given_a_key(value: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = canonical(value)
+    monkeypatch.setattr(objects, "_registered", {})
+    monkeypatch.setattr(keys_canonical, "_WRITERS", {**keys_canonical._WRITERS})
+    monkeypatch.setattr(keys_canonical, "_KINDS", {**keys_canonical._KINDS})
+    llmcache.register_key(type(value), lambda value: "mine")
+    assert canonical(value).endswith(b',"mine"]')
+    assert canonical([{"a": value}]) == canonical(value).join((b'[{"a":', b"}]"))
+    monkeypatch.undo()
+    assert canonical(value) == before
+
+
 CLIENTS: dict[Any, list[dict[str, Any]]] = {
     openai.OpenAI: [
         {},
@@ -895,11 +925,51 @@ def test_clients_of_different_classes_differ() -> None:
 
 
 @pytest.mark.parametrize(
-    "header", ["X-Max-Tokens", "X-Tokenizer", "X-Author", "X-Keywords", "X-Traceability"]
+    ("header", "keys"),
+    [
+        *((name, 2) for name in ("X-Max-Tokens", "X-Tokenizer", "X-Author", "X-Keywords")),
+        *((name, 2) for name in ("X-Traceability", "Accept-Language", "X-Agent", "X-Agent-Id")),
+        *((name, 2) for name in ("X-Host", "X-Session-Mode", "X-Token-Limit", "X-Model-Key")),
+        *((name, 1) for name in ("X-Api-Key", "X_API_KEY", "Ocp-Apim-Subscription-Key")),
+        *((name, 1) for name in ("Cookie", "X-Auth-Token", "X-Signature", "X-Client-Secret")),
+        *((name, 1) for name in ("X-Stainless-Lang", "Traceparent", "Request-Id", "Accept")),
+    ],
 )
-def test_a_header_is_no_secret_because_its_name_contains_one(header: str) -> None:
+def test_only_secrets_and_the_transports_headers_are_left_out(header: str, keys: int) -> None:
     clients = [client(openai.OpenAI, {"default_headers": {header: value}}) for value in ("1", "2")]
-    assert len({ask_client.cache.key(each, "p") for each in clients}) == 2
+    assert len({ask_client.cache.key(each, "p") for each in clients}) == keys
+
+
+class Persona(openai.OpenAI):
+    def __init__(self, system: str) -> None:
+        super().__init__(api_key="k", base_url="http://a/v1")
+        self.system = system
+
+    @shared
+    def ask(self, prompt: str) -> str:
+        return self.system + prompt
+
+
+class PrivateHolder:
+    def __init__(self, system: str) -> None:
+        self._client = client(openai.OpenAI, {})
+        self.system = system
+
+    @shared
+    def ask(self, prompt: str) -> str:
+        return self.system + prompt
+
+
+@pytest.mark.parametrize("kind", [Persona, PrivateHolder])
+def test_what_a_client_or_its_holder_has_besides_counts(kind: Any) -> None:
+    assert [kind("a").ask("p"), kind("b").ask("p"), kind("a").ask("p")] == ["ap", "bp", "ap"]
+    assert ask_client.cache.key(kind("a"), "p") != ask_client.cache.key(kind("b"), "p")
+    assert ask_client.cache.key(kind("a"), "p") == ask_client.cache.key(kind("a"), "p")
+
+
+def test_a_resource_is_part_of_its_client() -> None:
+    creates = [shared(Persona(system).chat.completions.create) for system in ("a", "b", "a")]
+    assert len({create.cache.key(model="m", messages=[]) for create in creates}) == 2
 
 
 def test_methods_of_clients_are_told_apart() -> None:
@@ -928,3 +998,243 @@ def test_generators_are_no_functions_to_tell_apart() -> None:
 
     assert [list(ask("p")), list(ask("p"))] == [["p"], ["p"]]
     assert ask.cache.stats().bypassed == 2
+
+
+class Speaker:
+    def __init__(self, word: str) -> None:
+        self.word = word
+
+    def ask(self, prompt: str) -> str:
+        return self.word + prompt
+
+
+def logged(function: Any) -> Any:
+    @functools.wraps(function)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        return function(*args, **kwargs)
+
+    return wrapper
+
+
+def asking(word: str) -> Callable[[str], str]:
+    return Speaker(word).ask
+
+
+def wrapped_partial(word: str) -> Any:
+    def inner(prompt: str, word: str = "") -> str:
+        return word + prompt
+
+    bound = functools.partial(inner, word=word)
+
+    @functools.wraps(inner)
+    def ask(prompt: str) -> str:
+        return bound(prompt)
+
+    return ask
+
+
+def wrapped_decorated(word: str) -> Any:
+    decorated = prefixing(word)(same)
+
+    @functools.wraps(same)
+    def ask(prompt: str) -> Any:
+        return decorated(prompt)
+
+    return ask
+
+
+def hidden_default(word: str) -> Any:
+    def inner(prompt: str, word: str = word) -> str:
+        return word + prompt
+
+    wrapper = logged(inner)
+    wrapper.__signature__ = inspect.signature(same)
+    return wrapper
+
+
+@wrapt.decorator
+def passing(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+    return wrapped(*args, **kwargs)
+
+
+def by_wrapt(word: str) -> Any:
+    @wrapt.decorator
+    def wrapper(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+        return word + wrapped(*args, **kwargs)
+
+    def ask(prompt: str) -> str:
+        return prompt
+
+    return wrapper(ask)
+
+
+BELOW: dict[str, Callable[[str], Any]] = {
+    "a decorator over a method": lambda word: logged(asking(word)),
+    "two decorators over a method": lambda word: logged(logged(asking(word))),
+    "tenacity over a method": lambda word: RETRIES["tenacity"]()(asking(word)),
+    "stamina over a method": lambda word: RETRIES["stamina"]()(asking(word)),
+    "a cache over a method": lambda word: functools.lru_cache(asking(word)),
+    "a partial over a decorator over a method": lambda w: functools.partial(logged(asking(w))),
+    "a decorator over a partial over a method": lambda w: logged(functools.partial(asking(w))),
+    "a partial of the function below": wrapped_partial,
+    "a decorated form of the function below": wrapped_decorated,
+    "a cached form of a decorated one": lambda w: functools.lru_cache(wrapped_decorated(w)),
+    "a default that no signature shows": hidden_default,
+    "a decorator of wrapt": by_wrapt,
+    "a decorator over one of wrapt": lambda word: logged(by_wrapt(word)),
+    "a decorator of wrapt over a method": lambda word: passing(asking(word)),
+    "a retry over one of wrapt": lambda word: RETRIES["tenacity"]()(by_wrapt(word)),
+}
+
+
+@shared
+def call(tool: Any, prompt: str) -> Any:
+    return tool(prompt)
+
+
+@pytest.mark.parametrize("made", BELOW.values(), ids=BELOW.keys())
+def test_what_is_below_a_decorator_counts(made: Callable[[str], Any]) -> None:
+    asks = [shared(made(word)) for word in "aba"]
+    assert [ask("p") for ask in asks] == ["ap", "bp", "ap"]
+    assert [call(made(word), "p") for word in "ab"] == ["ap", "bp"]
+
+
+def test_a_decorator_in_a_module_named_like_a_retry_library_counts() -> None:
+    source = inspect.getsource(prefixing)
+    for name in ("retry", "backoff", "tenacity", "stamina", "stamina._core"):
+        scope: dict[str, Any] = {**globals(), "__name__": name}
+        exec(compile(source, __file__, "exec"), scope)
+        asks = [llm_cached(backend="memory://below")(scope["prefixing"](w)(same)) for w in "ab"]
+        assert [ask("p") for ask in asks] == ["ap", "bp"]
+
+
+class Proxy(wrapt.ObjectProxy):
+    def __init__(self, wrapped: Any, word: str) -> None:
+        super().__init__(wrapped)
+        self._self_word = word
+
+    def __call__(self, prompt: str) -> str:
+        return self._self_word + self.__wrapped__(prompt)
+
+
+def test_a_proxy_with_a_state_of_its_own_is_refused() -> None:
+    with pytest.raises(UncacheableFunction):
+        shared(Proxy(same, "a"))("p")
+    with pytest.raises(UncacheableArgument):
+        call(Proxy(same, "a"), "p")
+
+
+def test_a_chain_of_functions_is_written_once() -> None:
+    for decorate in (logged, nameless("a")):
+        chain = same
+        for _ in range(60):
+            chain = decorate(chain)
+        assert shared(chain).cache.key("p") != shared(decorate(chain)).cache.key("p")
+        assert call.cache.key(chain, "p") != call.cache.key(decorate(chain), "p")
+
+
+def test_functions_may_close_over_the_registry_that_holds_them() -> None:
+    def made(number: int) -> Any:
+        registry: dict[Any, Any] = {}
+
+        def tool(name: Any) -> Any:
+            def use(prompt: str) -> Any:
+                return registry, name, prompt
+
+            return use
+
+        for name in range(number):
+            registry[name] = tool(name)
+        return registry
+
+    keys = {shared(made(number)[0]).cache.key("p") for number in (1, 2, 30)}
+    assert len(keys) == 3
+    assert shared(made(30)[0]).cache.key("p") in keys
+    assert shared(made(30)[1]).cache.key("p") not in keys
+
+
+def test_what_a_closure_of_a_closure_holds_may_be_assigned_after_decoration() -> None:
+    def late(word: str) -> Any:
+        def inner() -> str:
+            return system
+
+        @shared
+        def ask(prompt: str) -> str:
+            return inner() + prompt
+
+        system = word
+        return ask
+
+    assert [late("a")("p"), late("b")("p")] == ["ap", "bp"]
+
+
+def tool_named(name: str) -> Any:
+    def tool(city: str) -> str:
+        """Tell the weather."""
+        return city
+
+    tool.__name__ = name
+    return tool
+
+
+def test_the_name_of_a_tool_and_what_was_set_on_it_count() -> None:
+    tools = [tool_named("weather"), tool_named("time"), *(tool_named("x") for _ in range(2))]
+    tools[2].schema, tools[3].schema = {"a": 1}, {"a": 2}
+    assert len({call.cache.key(tool, "p") for tool in tools}) == 4
+    assert call.cache.key(tool_named("time"), "p") == call.cache.key(tools[1], "p")
+
+
+def test_the_version_of_a_cached_tool_counts() -> None:
+    tools = [llm_cached(version=version)(same) for version in (None, 1, 2)]
+    tools.append(llm_cached(name="same")(same))
+    assert len({call.cache.key(tool, "p") for tool in tools}) == 4
+    assert len({shared(logged(tool)).cache.key("p") for tool in tools}) == 4
+
+    class Kitchen:
+        @llm_cached(version=1)
+        def cook(self, dish: str) -> str:
+            return dish
+
+        @llm_cached(version=2)
+        def bake(self, dish: str) -> str:
+            return dish
+
+        bake.__wrapped__.__name__ = "cook"
+
+    assert call.cache.key(Kitchen.cook, "p") != call.cache.key(Kitchen.bake, "p")
+
+
+@pytest.mark.parametrize("retry", RETRIES.values(), ids=RETRIES.keys())
+def test_a_retry_around_a_tool_is_no_obstacle(retry: Callable[[], Any]) -> None:
+    tools = [retry()(prefixing(word)(same)) for word in "aba"]
+    assert len({call.cache.key(tool, "p") for tool in tools}) == 2
+    assert len({call.cache.key(logged(tool), "p") for tool in tools}) == 2
+    decorated = [tool_named("x"), tool_named("x")]
+    for word, tool in zip("ab", decorated, strict=True):
+        tool.schema = word
+    assert len({call.cache.key(logged(retry()(tool)), "p") for tool in decorated}) == 2
+    cached = [logged(functools.lru_cache(tool)) for tool in decorated]
+    assert len({call.cache.key(tool, "p") for tool in cached}) == 2
+    before = call.cache.key(tools[0], "p")
+    tools[0]("p")
+    assert call.cache.key(tools[0], "p") == before
+
+
+def test_a_tool_whose_signature_is_none_is_refused() -> None:
+    tool = tool_named("tool")
+    tool.__signature__ = "none"
+    with pytest.raises(UncacheableArgument, match="without a signature"):
+        call(tool, "p")
+
+
+def test_methods_below_decorators_count_in_a_class_of_a_function() -> None:
+    def made(word: str) -> Any:
+        class Agent:
+            speak = logged(asking(word))
+            again = RETRIES["tenacity"]()(prefixing(word)(same))
+
+        Agent.other = Agent.__dict__["speak"]
+        return Agent
+
+    assert call.cache.key(made("a"), "p") == call.cache.key(made("a"), "p")
+    assert call.cache.key(made("a"), "p") != call.cache.key(made("b"), "p")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import functools
+import pathlib
 import threading
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 
 from llmcache import UncacheableArgument, UncacheableFunction, llm_cached
 from llmcache.keys.canonical import canonical
-from llmcache.keys.sources import class_source
+from llmcache.keys.sources import class_source, function_source
 
 
 def two_classes() -> tuple[type, type]:
@@ -66,3 +67,11 @@ def test_a_method_of_a_builtin_class_can_be_decorated() -> None:
     upper = llm_cached(str.upper)
     assert (upper("a"), upper("a")) == ("A", "A")
     assert upper.cache.stats().hits == 1
+
+
+def test_a_file_that_is_no_program_is_no_source(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "broken.py"
+    path.write_text("def broken(:\n")
+    scope: dict[str, Any] = {}
+    exec(compile("def ask(prompt): return prompt", str(path), "exec"), scope)
+    assert function_source(scope["ask"]) is None
