@@ -104,7 +104,7 @@ class Links:
 
     def close(self) -> None:
         """Close all connections of this process; who uses one afterwards opens another."""
-        for link in list(self._open):
+        for link in _all(self._open):
             link.close()
 
     def _current(self, deadline: float) -> Link:
@@ -137,6 +137,15 @@ class Links:
         self._open: weakref.WeakSet[Link] = weakref.WeakSet()
 
 
+def _all(these: weakref.WeakSet[T]) -> list[T]:
+    while True:
+        try:
+            return list(these)
+        except RuntimeError:
+            # Another thread has added to it meanwhile.
+            continue
+
+
 def _may_pass(error: sqlite3.Error) -> bool:
     return isinstance(error, sqlite3.ProgrammingError) or kind(error) in _REOPENED
 
@@ -156,12 +165,12 @@ def taking(lock: threading.Lock, deadline: float) -> Iterator[None]:
 def _before_fork() -> None:
     """Close everything: SQLite would take an inherited lock for the child's own."""
     _opening.acquire()
-    for links in list(_known):
+    for links in _all(_known):
         links.close()
 
 
 def _after_fork_in_child() -> None:  # pragma: no cover - where nobody measures
-    for links in list(_known):
+    for links in _all(_known):
         links.forget()
     _opening.release()
 

@@ -189,12 +189,13 @@ def read_only(where: Path) -> Iterator[None]:
 
 def in_a_process(*arguments: object, before: tuple[str, ...] = ()) -> subprocess.Popen[str]:
     """Start this module as a program, under *before*."""
+    paths = str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH")
     return subprocess.Popen(
         [*before, sys.executable, __file__, *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))},
     )
 
 

@@ -11,6 +11,7 @@ import stat
 import subprocess
 import sys
 import threading
+import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator
 from math import inf
@@ -621,6 +622,24 @@ def test_closing_under_running_threads_breaks_nothing(make: Make) -> None:
                 assert store.get("g:a") == b"data"
 
     in_threads(work, threads=4)
+
+
+def test_a_connection_that_is_opened_during_a_close_breaks_nothing(make: Make) -> None:
+    class Changing(weakref.WeakSet[sqlite_links.Link]):
+        changes = 2
+
+        def __iter__(self) -> Iterator[sqlite_links.Link]:
+            if self.changes:
+                self.changes -= 1
+                raise RuntimeError("Set changed size during iteration")
+            return super().__iter__()
+
+    store = make()
+    store.set("g:a", b"data", inf)
+    link = store._links.mine.link
+    store._links._open = Changing([link])
+    store.close()
+    assert not link.alive
 
 
 def test_tasks_read_and_write_at_once(make: Make) -> None:
