@@ -52,10 +52,13 @@ def canonical(value: Any) -> bytes:
             ``path`` says which.
     """
     if is_fit(value, MAX_DEPTH):
-        with suppress(orjson.JSONEncodeError):
-            return _dumps(value, None, _OPTIONS)
+        # suppress() would cost a quarter of a small key.
         try:
-            return _dumps(value, Walk().fragment, _OPTIONS)
+            return _dumps(value, None, _OPTIONS)
+        except orjson.JSONEncodeError:
+            walk = Walk()
+        try:
+            return _dumps(value, walk.fragment, _OPTIONS)
         except orjson.JSONEncodeError as error:
             _check_interrupt(error)
     return Walk().encode(value)
