@@ -18,6 +18,7 @@ import orjson
 
 from benchmarks import cases, peers, recorded
 from benchmarks.check import faults, function
+from benchmarks.contest import asking, enter
 from benchmarks.floor import FLOOR, floor
 from benchmarks.tables import Table, amount, budget, duration, ratio
 from benchmarks.timing import Effort, Row, compare
@@ -55,35 +56,16 @@ def _one(
 ) -> Table:
     most = TEXT_BUDGET if isinstance(answer, str) else OBJECT_BUDGET
     rows = [Row(name=FLOOR, call=floor(_REQUEST, data, read)), *_ours(answer)]
-    budgeted = [row.name for row in rows[1:]]
-    notes: dict[str, Any] = {
+    contest = enter(peers.PEERS, answer, asking(_REQUEST))
+    found = compare(rows + contest.rows, base=FLOOR, effort=effort)
+    wrong = {
         "llmcache": faults(llm_cached(strict=True), answer, awaited=False),
         "llmcache (async)": faults(llm_cached(strict=True), answer, awaited=True),
     }
-    refused: list[list[str]] = []
-    for peer in peers.PEERS:
-        try:
-            notes[peer.title] = "; ".join(faults(peer.wrap, answer, awaited=peer.awaited))
-            if "no hit" not in notes[peer.title]:
-                call = partial(_answering(peer.wrap, answer, awaited=peer.awaited), **_REQUEST)
-                rows.append(Row(name=peer.title, call=call, awaited=peer.awaited))
-                continue
-            why = notes[peer.title]
-        except Exception as error:
-            why = peers.why_not(error)
-        refused.append([peer.title, "", "", why])
-    found = compare(rows, base=FLOOR, effort=effort)
-    for name in budgeted:
-        notes[name] = "; ".join([budget(found[name].ratio, most), *notes.get(name, [])])
-    return Table(
-        title=title,
-        head=["cache", "time", "ratio", "note"],
-        rows=[
-            [name, duration(timing.seconds), ratio(timing.ratio), notes.get(name, "")]
-            for name, timing in found.items()
-        ]
-        + refused,
-    )
+    for row in rows[1:]:
+        within = budget(found[row.name].ratio, most)
+        contest.notes[row.name] = "; ".join([within, *wrong.get(row.name, [])])
+    return Table(title=title, head=["cache", "time", "ratio", "note"], rows=contest.cells(found))
 
 
 class Client:
@@ -121,15 +103,6 @@ def _ours(answer: Any) -> list[Row]:
         *(Row(name=name, call=partial(call, **_REQUEST)) for name, call in callables.items()),
         Row(name="llmcache (async)", call=partial(acomplete, **_REQUEST), awaited=True),
     ]
-
-
-def _answering(wrap: Callable[[Any], Any], answer: Any, *, awaited: bool) -> Any:
-    """Return a function behind a cache that has been asked already."""
-    cached = wrap(function(answer, awaited=awaited))
-    first = cached(**_REQUEST)
-    if awaited:
-        asyncio.run(first)
-    return cached
 
 
 def _together(effort: Effort) -> Table:
