@@ -277,7 +277,7 @@ def _lines(
         parts=(key, named, look_up, value, counted),
     )
     return Line(
-        "CachedFunctionWrapper.__call__",
+        "CachedFunctionWrapper",
         "a function that is an object",
         partial(complete, **_REQUEST),
         parts=(call,),

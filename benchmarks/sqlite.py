@@ -22,6 +22,8 @@ from statistics import median
 from time import perf_counter
 from typing import Any
 
+import orjson
+
 from benchmarks import cases, peers
 from benchmarks.check import function, new_name
 from benchmarks.contest import asking, enter
@@ -51,9 +53,9 @@ _BARE_SELECT = "SELECT data FROM entries WHERE id = ?"
 
 def tables(effort: Effort) -> list[Table]:
     """Return the tables of this question."""
-    completion = cases.typical_completion(quick=effort.quick).answer
-    size = amount(len(completion.model_dump_json(warnings=False)))
-    answers = {"a text": TEXT, f"a ChatCompletion of {size} bytes": completion}
+    completion = cases.typical_completion(quick=effort.quick)
+    size = amount(len(orjson.dumps(completion.body)))
+    answers = {"a text": TEXT, f"a ChatCompletion of {size} bytes": completion.answer}
     with tempfile.TemporaryDirectory(prefix="benchmarks-") as folder:
         place = Path(folder)
         return [
@@ -127,7 +129,7 @@ def _hit(what: str, answer: Any, folder: Path, effort: Effort) -> Table:
 
 
 def _both(statement: str) -> str:
-    return f"{statement}, and {MEMORY}"
+    return f"{statement} + {MEMORY}"
 
 
 def _titled(name: str, awaited: bool) -> str:
