@@ -109,9 +109,9 @@ def _table(title: str, trees: dict[str, Line], effort: Effort) -> Table:
     body.append(["all of it", "", *totals])
     return Table(
         title=title,
-        text="What each takes itself, without those above it that it calls. Engine.call has what "
-        "they take longer one after the other than each alone. Least is what the same work takes "
-        "in the floor, or in a bare SELECT.",
+        text="What each takes itself, without those above it that it calls; the shortest times "
+        "of all rounds. Engine.call has what they take longer one after the other than each "
+        "alone. Least is what the same work takes in the floor, or in a bare SELECT.",
         head=["function", "for", *(head for what in trees for head in (what, "share", "least"))],
         rows=body,
     )
@@ -123,7 +123,7 @@ def _measured(tree: Line, effort: Effort) -> dict[str, tuple[str, str, str]]:
     rows = [Row(name="call", call=partial(bool)), Row(name="frame", call=lambda: None)]
     rows += [Row(name=line.name, call=line.call) for line in lines]
     rows += [Row(name=f"{line.name}: least", call=line.least) for line in lines if line.least]
-    times = {name: t.seconds for name, t in compare(rows, base="call", effort=effort).items()}
+    times = {name: t.best for name, t in compare(rows, base="call", effort=effort).items()}
 
     def whole(line: Line) -> float:
         return times[line.name] - times["frame" if line.written else "call"]

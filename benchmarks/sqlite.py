@@ -14,6 +14,7 @@ import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from functools import partial
 from itertools import cycle
 from multiprocessing.connection import Connection
@@ -190,7 +191,7 @@ def _stored(what: str, answer: Any, folder: Path, effort: Effort) -> Table:
         head=["cache", "added", "ratio", "note"],
         rows=contest.cells(
             {
-                name: Timing(seconds=seconds, added=seconds, ratio=seconds / (bare + memory))
+                name: replace(found[ALONE], seconds=seconds, ratio=seconds / (bare + memory))
                 for name, seconds in added.items()
             }
         ),
