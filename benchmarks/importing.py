@@ -40,7 +40,7 @@ print(now() - started)"""
 def tables(effort: Effort) -> list[Table]:
     """Return the tables of this question."""
     # Some of the others take seconds.
-    found = _compare((NEEDED, *OTHERS), 2 if effort.quick else 5)
+    found = _compare((NEEDED, *OTHERS), 2 if effort.quick else 4)
     found |= _compare(STATEMENTS, 4 if effort.quick else 22)
     rows = []
     for statement in STATEMENTS + OTHERS:
