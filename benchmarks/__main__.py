@@ -13,9 +13,9 @@ from importlib.metadata import version
 from benchmarks import peers
 from benchmarks.cases import ROOT
 from benchmarks.tables import Table
-from benchmarks.timing import FULL, QUICK
+from benchmarks.timing import FULL, QUICK, Effort
 
-QUESTIONS = ("key", "hit", "miss", "size", "importing", "scale")
+QUESTIONS = ("key", "hit", "path", "miss", "size", "importing", "scale", "sqlite")
 PAGE = ROOT / "docs" / "benchmarks.rst"
 OURS = ("llmcache", "orjson", "wrapt", "pydantic", "openai", "anthropic")
 
@@ -33,15 +33,23 @@ def main() -> None:
         parser.error("--write is for all questions, and not for a quick look")
     print(f"{_machine()}; {_versions()}")
     answers: list[Table] = []
-    for question in arguments.questions or QUESTIONS:
-        started = time.perf_counter()
-        tables = import_module(f"benchmarks.{question}").tables(QUICK if arguments.quick else FULL)
-        for table in tables:
-            print(f"\n{table.plain()}", flush=True)
-        print(f"\n({question}: {time.perf_counter() - started:.0f} s)", flush=True)
-        answers += tables
+    try:
+        for question in arguments.questions or QUESTIONS:
+            answers += _answer(question, QUICK if arguments.quick else FULL)
+    finally:
+        peers.close()
     if arguments.write:
         PAGE.write_text(_page(answers), encoding="utf-8")
+
+
+def _answer(question: str, effort: Effort) -> list[Table]:
+    """Return the tables of a question, which are printed as well."""
+    started = time.perf_counter()
+    tables: list[Table] = import_module(f"benchmarks.{question}").tables(effort)
+    for table in tables:
+        print(f"\n{table.plain()}", flush=True)
+    print(f"\n({question}: {time.perf_counter() - started:.0f} s)", flush=True)
+    return tables
 
 
 def _machine() -> str:

@@ -20,7 +20,12 @@ def new_name() -> str:
 
 
 def function(
-    answer: Any, *, awaited: bool, copied: bool = True, ran: list[str] | None = None
+    answer: Any,
+    *,
+    awaited: bool,
+    copied: bool = True,
+    tools: bool = False,
+    ran: list[str] | None = None,
 ) -> Any:
     """Return a function that answers a request, of a name that no other has.
 
@@ -28,6 +33,7 @@ def function(
         answer: what it returns.
         awaited: whether it is a coroutine function.
         copied: whether each call returns an object of its own, as functions do.
+        tools: whether it takes tools too.
         ran: gets an item with each call.
     """
 
@@ -39,7 +45,13 @@ def function(
     async def acomplete(messages: Any, model: str, temperature: float) -> Any:
         return complete(messages, model, temperature)
 
-    made = acomplete if awaited else complete
+    def use(messages: Any, model: str, temperature: float, tools: Any) -> Any:
+        return complete(messages, model, temperature)
+
+    async def ause(messages: Any, model: str, temperature: float, tools: Any) -> Any:
+        return complete(messages, model, temperature)
+
+    made = (ause if awaited else use) if tools else (acomplete if awaited else complete)
     made.__name__ = made.__qualname__ = new_name()
     return made
 

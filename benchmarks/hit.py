@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from types import MethodType
 from typing import Any
@@ -16,17 +15,16 @@ from typing import Any
 import openai
 import orjson
 
-from benchmarks import cases, peers, recorded
+from benchmarks import cases, lengths, peers, recorded, together
 from benchmarks.check import faults, function
+from benchmarks.contest import asking, enter
 from benchmarks.floor import FLOOR, floor
-from benchmarks.tables import Table, amount, budget, duration, ratio
+from benchmarks.tables import Table, amount, budget
 from benchmarks.timing import Effort, Row, compare
 from llmcache import llm_cached
 
 TEXT_BUDGET = 3.0
 OBJECT_BUDGET = 2.0
-THREADS = 8
-TASKS = 1000
 TEXT = cases.prose(600, seed=1)
 
 _REQUEST = cases.TWO_MESSAGES
@@ -46,7 +44,8 @@ def tables(effort: Effort) -> list[Table]:
             effort,
         ),
         recorded.table(effort),
-        _together(effort),
+        lengths.table(effort),
+        together.table(effort),
     ]
 
 
@@ -55,35 +54,16 @@ def _one(
 ) -> Table:
     most = TEXT_BUDGET if isinstance(answer, str) else OBJECT_BUDGET
     rows = [Row(name=FLOOR, call=floor(_REQUEST, data, read)), *_ours(answer)]
-    budgeted = [row.name for row in rows[1:]]
-    notes: dict[str, Any] = {
+    contest = enter(peers.PEERS, answer, asking(_REQUEST))
+    found = compare(rows + contest.rows, base=FLOOR, effort=effort)
+    wrong = {
         "llmcache": faults(llm_cached(strict=True), answer, awaited=False),
         "llmcache (async)": faults(llm_cached(strict=True), answer, awaited=True),
     }
-    refused: list[list[str]] = []
-    for peer in peers.PEERS:
-        try:
-            notes[peer.title] = "; ".join(faults(peer.wrap, answer, awaited=peer.awaited))
-            if "no hit" not in notes[peer.title]:
-                call = partial(_answering(peer.wrap, answer, awaited=peer.awaited), **_REQUEST)
-                rows.append(Row(name=peer.title, call=call, awaited=peer.awaited))
-                continue
-            why = notes[peer.title]
-        except Exception as error:
-            why = peers.why_not(error)
-        refused.append([peer.title, "", "", why])
-    found = compare(rows, base=FLOOR, effort=effort)
-    for name in budgeted:
-        notes[name] = "; ".join([budget(found[name].ratio, most), *notes.get(name, [])])
-    return Table(
-        title=title,
-        head=["cache", "time", "ratio", "note"],
-        rows=[
-            [name, duration(timing.seconds), ratio(timing.ratio), notes.get(name, "")]
-            for name, timing in found.items()
-        ]
-        + refused,
-    )
+    for row in rows[1:]:
+        within = budget(found[row.name].ratio, most)
+        contest.notes[row.name] = "; ".join([within, *wrong.get(row.name, [])])
+    return Table(title=title, head=["cache", "time", "ratio", "note"], rows=contest.cells(found))
 
 
 class Client:
@@ -121,78 +101,3 @@ def _ours(answer: Any) -> list[Row]:
         *(Row(name=name, call=partial(call, **_REQUEST)) for name, call in callables.items()),
         Row(name="llmcache (async)", call=partial(acomplete, **_REQUEST), awaited=True),
     ]
-
-
-def _answering(wrap: Callable[[Any], Any], answer: Any, *, awaited: bool) -> Any:
-    """Return a function behind a cache that has been asked already."""
-    cached = wrap(function(answer, awaited=awaited))
-    first = cached(**_REQUEST)
-    if awaited:
-        asyncio.run(first)
-    return cached
-
-
-def _together(effort: Effort) -> Table:
-    """Many hits at once, each row against the floor in the same setting."""
-
-    async def afloor() -> Any:
-        return least()
-
-    @llm_cached(name="threads", strict=True)
-    def complete(messages: Any, model: str, temperature: float) -> Any:
-        return TEXT
-
-    @llm_cached(name="tasks", strict=True)
-    async def acomplete(messages: Any, model: str, temperature: float) -> Any:
-        return TEXT
-
-    least = floor(_REQUEST, orjson.dumps(TEXT), orjson.loads)
-    complete(**_REQUEST), asyncio.run(acomplete(**_REQUEST))
-    body = []
-    with ThreadPoolExecutor(THREADS) as pool:
-        for setting, rows in {
-            "awaited one after another": [
-                Row(name=FLOOR, call=afloor, awaited=True),
-                Row(name="llmcache", call=partial(acomplete, **_REQUEST), awaited=True),
-            ],
-            f"{THREADS} threads": [
-                _threads(FLOOR, pool, least),
-                _threads("llmcache", pool, partial(complete, **_REQUEST)),
-            ],
-            f"{TASKS} tasks": [
-                _tasks(FLOOR, afloor),
-                _tasks("llmcache", partial(acomplete, **_REQUEST)),
-            ],
-        }.items():
-            for name, timing in compare(rows, base=FLOOR, effort=effort).items():
-                note = "" if name == FLOOR else budget(timing.ratio, TEXT_BUDGET)
-                body.append([setting, name, duration(timing.seconds), ratio(timing.ratio), note])
-    return Table(
-        title="Hit: 2 messages, a text, many at once",
-        text="Seconds of the clock per hit.",
-        head=["setting", "cache", "time", "ratio", "note"],
-        rows=body,
-    )
-
-
-def _threads(name: str, pool: ThreadPoolExecutor, call: Callable[[], Any]) -> Row:
-    each = 250
-
-    def work(_: int) -> None:
-        for _ in range(each):
-            call()
-
-    return Row(
-        name=name,
-        call=lambda: list(pool.map(work, range(THREADS))),
-        operations=THREADS * each,
-    )
-
-
-def _tasks(name: str, call: Callable[[], Any]) -> Row:
-    return Row(
-        name=name,
-        call=lambda: asyncio.gather(*(call() for _ in range(TASKS))),
-        awaited=True,
-        operations=TASKS,
-    )

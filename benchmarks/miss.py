@@ -6,18 +6,19 @@ the value as bytes, and both in a dict.
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import orjson
 
 from benchmarks import cases, peers
-from benchmarks.check import faults, function, new_name
+from benchmarks.check import function, new_name
+from benchmarks.contest import enter
 from benchmarks.floor import FLOOR, digest
-from benchmarks.tables import Table, amount, duration, ratio
+from benchmarks.tables import Table, amount, duration
 from benchmarks.timing import Effort, Row, compare
 from llmcache import llm_cached
 from llmcache.codec.frame import Entry, Frame
@@ -65,29 +66,20 @@ def _added(title: str, answer: Any, write: Callable[[Any], bytes], effort: Effor
             awaited=True,
         ),
     ]
-    notes: dict[str, str] = {}
-    refused = []
-    for peer in peers.PEERS:
-        try:
-            notes[peer.title] = "; ".join(faults(peer.wrap, answer, awaited=peer.awaited))
-            cached = peer.wrap(function(answer, awaited=peer.awaited, copied=False))
-            ask = _asking(cached)
-            asyncio.run(ask()) if peer.awaited else ask()
-            rows.append(Row(name=peer.title, call=ask, awaited=peer.awaited))
-        except Exception as error:
-            refused.append([peer.title, "", "", peers.why_not(error)])
-    found = compare(rows, base=ALONE, effort=effort)
+    contest = enter(peers.PEERS, answer, _asking, needs_hit=False)
+    found = compare(rows + contest.rows, base=ALONE, effort=effort)
+    del found[ALONE]
     least = found[FLOOR].added
     return Table(
         title=title,
         text="What a call takes longer than the function alone.",
         head=["cache", "added", "ratio", "note"],
-        rows=[
-            [name, duration(timing.added), ratio(timing.added / least), notes.get(name, "")]
-            for name, timing in found.items()
-            if name != ALONE
-        ]
-        + refused,
+        rows=contest.cells(
+            {
+                name: replace(timing, seconds=timing.added, ratio=timing.added / least)
+                for name, timing in found.items()
+            }
+        ),
     )
 
 

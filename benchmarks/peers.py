@@ -5,11 +5,14 @@ from __future__ import annotations
 import functools
 import json
 import os
+import sys
 import tempfile
 import threading
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any, TypeAlias
 
 Function: TypeAlias = Callable[..., Any]
@@ -22,6 +25,11 @@ MAX_SIZE = 1000
 os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
 _FOLDER = tempfile.TemporaryDirectory(prefix="benchmarks-", ignore_cleanup_errors=True)
 os.environ.setdefault("DSPY_CACHEDIR", _FOLDER.name)
+
+
+def _folder() -> str:
+    """Return a new folder, which goes when this process does."""
+    return tempfile.mkdtemp(dir=_FOLDER.name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +108,7 @@ def _dogpile(function: Function) -> Function:
 def _diskcache(function: Function) -> Function:
     from diskcache import Cache
 
-    return Cache(tempfile.mkdtemp(dir=_FOLDER.name)).memoize(expire=3600)(function)
+    return Cache(_folder()).memoize(expire=3600)(function)
 
 
 def _aiocache(function: Function) -> Function:
@@ -123,10 +131,17 @@ def _cachu(function: Function) -> Function:
     return cachu.cache(ttl=3600, backend="memory")(function)
 
 
+def _cachu_file(function: Function) -> Function:
+    import cachu
+
+    cachu.configure(file_dir=_FOLDER.name)
+    return cachu.cache(ttl=3600, backend="file")(function)
+
+
 def _joblib(function: Function) -> Function:
     from joblib import Memory
 
-    memory = Memory(tempfile.mkdtemp(dir=_FOLDER.name), verbose=0)
+    memory = Memory(_folder(), verbose=0)
     return memory.cache(function)
 
 
@@ -139,8 +154,22 @@ def _dspy(function: Function) -> Function:
 
 
 def _langchain(function: Function) -> Function:
-    """A chat model of theirs that asks *function*; it answers with a message of theirs."""
     from langchain_core.caches import InMemoryCache
+
+    return _langchain_model(function, InMemoryCache())
+
+
+def _langchain_sqlite(function: Function) -> Function:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from langchain_community.cache import SQLiteCache
+
+        cache = SQLiteCache(str(Path(_folder(), "langchain.db")))
+    return _langchain_model(function, cache)
+
+
+def _langchain_model(function: Function, cache: Any) -> Function:
+    """A chat model of theirs that asks *function*; it answers with a message of theirs."""
     from langchain_core.language_models.chat_models import SimpleChatModel
 
     class Model(SimpleChatModel):
@@ -158,17 +187,19 @@ def _langchain(function: Function) -> Function:
         def _call(self, messages: Any, *args: Any, **kwargs: Any) -> str:
             roles = {"system": "system", "human": "user", "ai": "assistant"}
             asked = [{"role": roles[m.type], "content": m.text} for m in messages]
-            answer = function(messages=asked, model=self.model, temperature=self.temperature)
+            rest = {name: kwargs[name] for name in ("tools",) if name in kwargs}
+            answer = function(
+                messages=asked, model=self.model, temperature=self.temperature, **rest
+            )
             return answer if isinstance(answer, str) else answer.choices[0].message.content
 
     models: dict[tuple[str, float], Model] = {}
-    cache = InMemoryCache()
 
-    def ask(*, messages: Any, model: str, temperature: float) -> Any:
+    def ask(*, messages: Any, model: str, temperature: float, **rest: Any) -> Any:
         place = model, temperature
         if place not in models:
             models[place] = Model(model=model, temperature=temperature, cache=cache)
-        return models[place].invoke(messages).content
+        return models[place].invoke(messages, **rest).content
 
     return ask
 
@@ -203,6 +234,20 @@ PEERS = (
     Peer(name="LiteLLM, memory", package="litellm", wrap=_litellm),
 )
 
+ON_DISK = (
+    Peer(name="diskcache", package="diskcache", wrap=_diskcache),
+    Peer(name="LangChain, SQLite", package="langchain-community", wrap=_langchain_sqlite),
+    Peer(name="cachu, file", package="cachu", wrap=_cachu_file),
+    Peer(name="cachu, file", package="cachu", wrap=_cachu_file, awaited=True),
+)
+"""Those that keep answers in a SQLite file."""
+
+
+def close() -> None:
+    """Close what would keep this process from ending."""
+    if cachu := sys.modules.get("cachu"):
+        cachu.clear_backends()
+
 
 def why_not(error: Exception) -> str:
     """Return why a case cannot be run, in a few words."""
@@ -214,7 +259,7 @@ def why_not(error: Exception) -> str:
 def versions() -> dict[str, str]:
     """Return the versions of all peers that are installed, by package."""
     found = {}
-    for package in sorted({peer.package for peer in PEERS if peer.package}):
+    for package in sorted({peer.package for peer in PEERS + ON_DISK if peer.package}):
         try:
             found[package] = version(package)
         except PackageNotFoundError:

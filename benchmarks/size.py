@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import hashlib
 import tracemalloc
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from statistics import median
 from typing import Any
 
@@ -13,7 +15,8 @@ import orjson
 from cachetools import TTLCache
 
 from benchmarks import cases
-from benchmarks.peers import json_key
+from benchmarks.check import new_name
+from benchmarks.peers import PEERS, Peer, json_key, why_not
 from benchmarks.tables import Table, amount, ratio
 from benchmarks.timing import Effort
 from llmcache import llm_cached
@@ -21,6 +24,8 @@ from llmcache.backends.memory import MemoryStore
 
 ENTRIES = 1000
 LENGTH = 1000
+OUTSIDE = ("diskcache", "joblib.Memory")
+"""Those that keep nothing in memory."""
 PACKINGS: dict[str, dict[str, Any]] = {
     "entry": {},
     "zlib": {"compress": "zlib"},
@@ -84,23 +89,11 @@ def _stored(answer: Any, options: dict[str, Any]) -> int | None:
 
 def _memory() -> Table:
     """What an answer of some length takes in memory, with its key and all that holds it."""
-
-    @llm_cached(name="memory", max_size=ENTRIES)
-    def complete(messages: Any) -> str:
-        return answers[messages[0]["content"]]
-
-    def ours() -> object:
-        for prompt in answers:
-            complete(messages=[{"role": "user", "content": prompt}])
-        return complete
-
     answers = {str(i): cases.prose(LENGTH, seed=i) for i in range(ENTRIES)}
     digests = {
         hashlib.sha256(json_key(messages=[{"role": "user", "content": p}]).encode()).hexdigest(): a
         for p, a in answers.items()
     }
-    complete(messages=[{"role": "user", "content": "0"}])
-    complete.cache.clear()
     makers: dict[str, Callable[[], object]] = {
         "a dict, key and bytes": lambda: _filled({}, _copies(digests.items(), str.encode)),
         "cachetools.TTLCache, key and str": lambda: _filled(
@@ -109,19 +102,57 @@ def _memory() -> Table:
         "cachetools.TTLCache, key and bytes": lambda: _filled(
             _cache(), _copies(digests.items(), str.encode)
         ),
-        "llmcache": ours,
     }
-    rows = []
-    for name, make in makers.items():
-        taken = _allocated(make) / ENTRIES
-        rows.append([name, amount(taken), ratio(taken / LENGTH)])
+    rows = [_memory_row(name, _allocated(make), ENTRIES) for name, make in makers.items()]
+    ours = Peer(name="llmcache", package=None, wrap=llm_cached(max_size=ENTRIES))
+    for peer in (ours, *(peer for peer in PEERS if peer.name not in OUTSIDE)):
+        try:
+            rows.append(_memory_row(peer.title, *_held(peer, answers)))
+        except Exception as error:
+            rows.append([peer.title, "", "", "", why_not(error)])
     return Table(
         title=f"Size: an answer of {amount(LENGTH)} bytes in memory",
-        text=f"Bytes per entry, of {amount(ENTRIES)}; the ratio is to the answer as UTF-8. As a "
-        "str it takes two bytes a character, since it is not all Latin.",
-        head=["store", "bytes", "ratio"],
+        text=f"Bytes per entry, of {amount(ENTRIES)} or as many as are kept; the ratio is to the "
+        "answer as UTF-8. As a str it takes two bytes a character, since it is not all Latin.",
+        head=["store", "entries", "bytes", "ratio", "note"],
         rows=rows,
     )
+
+
+def _memory_row(name: str, taken: float, entries: int) -> list[str]:
+    each = taken / entries
+    return [name, amount(entries), amount(each), ratio(each / LENGTH), ""]
+
+
+def _held(peer: Peer, answers: dict[str, str]) -> tuple[int, int]:
+    """Return the bytes that a cache takes for *answers*, and how many of them it keeps."""
+    asked: list[str] = []
+
+    def complete(messages: Any, model: str, temperature: float) -> str:
+        asked.append(model)
+        return "".join(list(answers[messages[0]["content"]]))
+
+    async def acomplete(messages: Any, model: str, temperature: float) -> str:
+        return complete(messages, model, temperature)
+
+    made = acomplete if peer.awaited else complete
+    made.__name__ = made.__qualname__ = new_name()
+    cached = peer.wrap(made)
+
+    def ask(prompts: Iterable[str]) -> None:
+        for prompt in prompts:
+            messages = [{"role": "user", "content": prompt}]
+            call = partial(cached, messages=messages, model=cases.MODEL, temperature=0.0)
+            runner.run(call()) if peer.awaited else call()
+
+    with asyncio.Runner() as runner:
+        first, *others = answers
+        ask([first])
+        taken = _allocated(lambda: ask(others))
+        asked.clear()
+        # In this order those that were dropped are not in the way of those that were kept.
+        ask(reversed(others))
+    return taken, len(others) - len(asked)
 
 
 def _cache() -> TTLCache[str, Any]:

@@ -57,6 +57,16 @@ def duration(seconds: float) -> str:
     return f"{_figures(seconds * 1e6)} us"
 
 
+def nanoseconds(seconds: float) -> str:
+    """Return a short duration."""
+    return f"{max(seconds, 0.0) * 1e9:,.0f} ns"
+
+
+def share(part: float) -> str:
+    """Return a part of a whole."""
+    return f"{part:.0%}"
+
+
 def ratio(value: float) -> str:
     """Return a ratio."""
     return f"{_figures(value)} x"

@@ -59,11 +59,14 @@ class Timing:
         seconds: the median over all rounds, of one operation.
         added: the median of the seconds that it took more than the base.
         ratio: the median of the ratios to the base in the same round.
+        best: the shortest time of all rounds, for those that add up: a busy
+            machine makes them longer, one more than the other.
     """
 
     seconds: float
     added: float
     ratio: float
+    best: float
 
 
 def compare(rows: Sequence[Row], *, base: str, effort: Effort) -> dict[str, Timing]:
@@ -82,6 +85,7 @@ def compare(rows: Sequence[Row], *, base: str, effort: Effort) -> dict[str, Timi
             seconds=median(times[row.name] for times in rounds),
             added=median(times[row.name] - times[base] for times in rounds),
             ratio=median(times[row.name] / times[base] for times in rounds),
+            best=min(times[row.name] for times in rounds),
         )
         for row in rows
     }
