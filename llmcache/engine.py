@@ -91,7 +91,7 @@ class Engine:
         direct = runtime.direct
         try:
             path = runtime.prefix + digest.hex()
-            data = drive(visit.get(_SYNC, path)) if direct is None else direct.get(path)
+            data = visit.get_now(path) if direct is None else direct.get(path)
         except Exception as error:  # noqa: BLE001
             self._store_failed(runtime, error)
             data = None

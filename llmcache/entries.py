@@ -80,9 +80,9 @@ class EntryFormat:
         try:
             entry, payload = self.frame.unseal(data, digest)
             created, expires, _, _, _, codec, _ = entry
-            if judge(created, expires, self.policy.clock.wall(), ttl) == "fresh":
-                return entry, decode(codec, payload)
-            return None
+            if judge(created, expires, self.policy.clock.wall(), ttl) != "fresh":
+                return None
+            return entry, decode(codec, payload)
         except (ClassGone, UnreadableEntry, RecursionError):
             return None
         except CorruptEntry:

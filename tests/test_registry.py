@@ -257,6 +257,8 @@ def test_others_may_register_schemes() -> None:
     store = open_store("place://a?region=us", {"clock": Clock(), "max_size": 5})
     assert isinstance(store, Place)
     assert (store.address, store.region) == ("a", "us")
+    quick = open_store("sqlite:///a.db?timeout=0.5", {"clock": Clock()})
+    assert quick.timeout == 0.5
     with pytest.raises(ConfigurationError, match=r"has no option 'max_size'; it has .*region"):
         check_backend("place://a?max_size=5")
 

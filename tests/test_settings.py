@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from llmcache import Clock, ConfigurationError, configure
+from llmcache import Clock, ConfigurationError, MissingExtra, configure
 from llmcache.backends.memory import MemoryStore
 from llmcache.codec.encryption import Keyring
 from llmcache.policy import UNSET
@@ -204,3 +204,9 @@ def test_a_bad_environment_is_told_when_it_is_needed(
     monkeypatch.setenv("LLMCACHE_TTL", "1w")
     with pytest.raises(ConfigurationError, match=r"^LLMCACHE_TTL: "):
         process.resolve(Settings())
+
+
+def test_a_url_that_needs_an_extra_says_which(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("llmcache.codec.compression._zstd", lambda: None)
+    with pytest.raises(MissingExtra, match=r"llmcache\[zstd\]"):
+        parse_settings(backend="memory://?compress=zstd")
