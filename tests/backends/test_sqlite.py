@@ -1478,3 +1478,42 @@ class Agreement(RuleBasedStateMachine):
 
 
 TestAgreement = Agreement.TestCase
+
+
+def test_the_loop_reads_and_leaves_the_writing_to_another_thread(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that it is never stalled, however slow the disk is."""
+    store = make()
+    readers: Counter[int] = Counter()
+    writers: Counter[int] = Counter()
+    look_up, write = store._look_up, store._write
+
+    def looked_up(*args: Any) -> Any:
+        readers[threading.get_ident()] += 1
+        return look_up(*args)
+
+    def written(*args: Any) -> Any:
+        writers[threading.get_ident()] += 1
+        return write(*args)
+
+    async def work(number: int) -> None:
+        for turn in range(4):
+            assert await store.aset(f"g:{number} {turn}", b"data", inf)
+            assert await store.aget("g:hit") == b"data"
+            await asyncio.sleep(0)
+
+    async def main() -> None:
+        await store.aset("g:hit", b"data", inf)
+        await store.aget("g:hit")
+        readers.clear()
+        await asyncio.gather(*map(work, range(50)))
+
+    monkeypatch.setattr(store, "_look_up", looked_up)
+    monkeypatch.setattr(store, "_write", written)
+    asyncio.run(main())
+    here = threading.get_ident()
+    assert readers == {here: 200}
+    assert len(writers) == 1
+    assert here not in writers
+    assert writers.total() >= 201

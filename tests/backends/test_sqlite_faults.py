@@ -10,7 +10,6 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import cache
@@ -351,41 +350,3 @@ def test_forked_processes_of_many_writes_lose_nothing(tmp_path: Path) -> None:
     connection = sqlite3.connect(path)
     assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
     connection.close()
-
-
-def test_the_loop_is_not_stalled_while_tasks_hit_and_store(tmp_path: Path) -> None:
-    """The quietest of some runs counts, since the machine may be busy with others."""
-
-    async def busy(store: SQLiteStore) -> float:
-        await store.aset("g:hit", b"data" * 1000, inf)
-        await store.aget("g:hit")
-        await store.aget("g:hit")
-        longest, running = 0.0, True
-
-        async def watch() -> None:
-            nonlocal longest
-            last = time.perf_counter()
-            while running:
-                await asyncio.sleep(0)
-                now = time.perf_counter()
-                longest, last = max(longest, now - last), now
-
-        async def work(number: int) -> None:
-            for turn in range(20):
-                await store.aset(f"g:{number} {turn}", b"data" * 1000, inf)
-                for _ in range(5):
-                    assert await store.aget("g:hit") is not None
-                    await asyncio.sleep(0)
-
-        watcher = asyncio.ensure_future(watch())
-        await asyncio.gather(*map(work, range(50)))
-        running = False
-        await watcher
-        return longest
-
-    longest: list[float] = []
-    while min(longest, default=inf) >= 0.005 and len(longest) < 20:
-        store = SQLiteStore(tmp_path / f"{len(longest)}.db", timeout=30.0)
-        longest.append(asyncio.run(busy(store)))
-        store.close()
-    assert min(longest) < 0.005, longest
