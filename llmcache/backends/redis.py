@@ -95,7 +95,8 @@ class RedisStore(Store):
     ) -> None:
         address = parse_address(url)
         self.prefix = prefix
-        self.timeout: float = timeout
+        self.timeout = timeout
+        self._timeout = timeout
         self.connect_timeout = connect_timeout
         self.max_connections = max_connections
         self._connect = lambda: Link(address, connect_timeout)
@@ -106,9 +107,13 @@ class RedisStore(Store):
     def get(self, key: str, within: float = inf) -> bytes | None:
         """Return what is stored under *key*, ``None`` for nothing."""
         try:
-            return self._ask(self._at_most(within), _is_entry, "GET", self.prefix + key)
+            found: bytes | None = self._ask(
+                self._at_most(within), _is_entry, "GET", self.prefix + key
+            )
         except ResponseError as error:
-            return _nothing(error)
+            _check_type(error)
+            return None
+        return found
 
     def set(self, key: str, data: bytes, ttl: float, within: float = inf) -> bool:
         """Store *data* for *ttl* seconds; say whether it was stored."""
@@ -133,8 +138,8 @@ class RedisStore(Store):
                 return
 
     def count(self, group: str, within: float = inf) -> Count:
-        """Return the number of entries in *group*, or what the share that there was time for says."""
-        ends = monotonic() + min(within, self.timeout)
+        """Return the number of entries in *group*, an estimate if time is short."""
+        ends = monotonic() + min(within, self._timeout)
         cursor, found, seen = _START, set[bytes](), 0
         while seen == 0 or cursor != _START:
             try:
@@ -143,7 +148,7 @@ class RedisStore(Store):
             except TimeoutError:
                 if seen == 0:
                     raise
-                total = self._ask(self.timeout, _is_number, "DBSIZE")
+                total = self._ask(self._timeout, _is_number, "DBSIZE")
                 return Count(round(len(found) * max(total / seen, 1)), is_estimate=True)
             found.update(keys)
             seen += BATCH
@@ -157,9 +162,13 @@ class RedisStore(Store):
     async def aget(self, key: str, within: float = inf) -> bytes | None:
         """Do as `get`, without blocking the event loop."""
         try:
-            return await self._aask(self._at_most(within), _is_entry, "GET", self.prefix + key)
+            found: bytes | None = await self._aask(
+                self._at_most(within), _is_entry, "GET", self.prefix + key
+            )
         except ResponseError as error:
-            return _nothing(error)
+            _check_type(error)
+            return None
+        return found
 
     async def aset(self, key: str, data: bytes, ttl: float, within: float = inf) -> bool:
         """Do as `set`, without blocking the event loop."""
@@ -167,11 +176,15 @@ class RedisStore(Store):
         if life is None:
             await self.adelete(key, within)
             return False
-        return bool(await self._aask(self._at_most(within), _is_ok, "SET", self.prefix + key, data, *life))
+        return bool(
+            await self._aask(self._at_most(within), _is_ok, "SET", self.prefix + key, data, *life)
+        )
 
     async def adelete(self, key: str, within: float = inf) -> bool:
         """Do as `delete`, without blocking the event loop."""
-        return bool(await self._aask(self._at_most(within), _is_number, "UNLINK", self.prefix + key))
+        return bool(
+            await self._aask(self._at_most(within), _is_number, "UNLINK", self.prefix + key)
+        )
 
     async def aclear(self, group: str) -> None:
         """Do as `clear`, without blocking the event loop."""
@@ -195,7 +208,7 @@ class RedisStore(Store):
         return await self._loops.ask(command, expected, within)
 
     def _at_most(self, within: float) -> float:
-        return min(within, self.timeout)
+        return min(within, self._timeout)
 
     def _scan(self, group: str, cursor: bytes) -> Command:
         pattern = _SPECIAL.sub(r"\\\g<0>", f"{self.prefix}{group}:") + "*"
@@ -219,7 +232,7 @@ def _life(ttl: float) -> Command | None:
     return ("PX", milliseconds) if milliseconds else None
 
 
-def _nothing(error: ResponseError) -> None:
+def _check_type(error: ResponseError) -> None:
     """Raise *error*, unless it says that something is there which is no text."""
     if not str(error).startswith(_WRONG_TYPE):
         raise error
@@ -252,7 +265,7 @@ _stores: Final[WeakSet[RedisStore]] = WeakSet()
 
 def _after_fork_in_child() -> None:  # pragma: no cover - where nobody measures
     for store in list(_stores):
-        store._forget()  # noqa: SLF001
+        store._forget()
 
 
 if hasattr(os, "register_at_fork"):  # pragma: no branch - Windows

@@ -70,7 +70,9 @@ def parse_address(url: str) -> Address:
         parts = urlsplit(f"//{whole.address}", allow_fragments=False)
         place = _place(whole.scheme, parts)
         account = _account(whole.scheme, parts, whole.options)
-        tls = {name: _tls(name, whole.options[name]) for name in TLS if name in whole.options}
+        tls: dict[str, Any] = {
+            name: _tls(name, whole.options[name]) for name in TLS if name in whole.options
+        }
     except (ValueError, LookupError):
         # Its text may repeat the URL, or the password in it.
         raise ConfigurationError(

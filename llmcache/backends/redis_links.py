@@ -98,7 +98,7 @@ class _Wired:
     wire: Wire
     deadline: float
 
-    def _connect(self) -> Wire:
+    def _connect(self) -> Any:
         self.wire = Wire(super()._connect(), self.deadline)  # type: ignore[misc]
         return self.wire
 

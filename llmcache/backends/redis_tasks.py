@@ -43,7 +43,7 @@ class TaskLink:
     def __init__(self, connection: Any) -> None:
         self._connection = connection
         self._size = 0
-        reader = connection._reader  # noqa: SLF001
+        reader = connection._reader
         feed = reader.feed_data
 
         def feed_data(data: bytes) -> None:
@@ -187,9 +187,7 @@ class TaskLinks:
         except Exception as error:  # noqa: BLE001
             return None, error
 
-    async def _exchange(
-        self, command: Command, expected: Expected, links: list[TaskLink]
-    ) -> Any:
+    async def _exchange(self, command: Command, expected: Expected, links: list[TaskLink]) -> Any:
         link = await self._take()
         links.append(link)
         try:
