@@ -20,6 +20,7 @@ from llmcache.policy import (
     DEFAULT_CONNECTIONS,
     DEFAULT_PREFIX,
     Clock,
+    parse_bound,
 )
 
 BATCH: Final = 1000
@@ -98,7 +99,7 @@ class RedisStore(Store):
         self.timeout = timeout
         self._timeout = timeout
         self.connect_timeout = connect_timeout
-        self.max_connections = max_connections
+        self.max_connections = parse_bound("max_connections", max_connections)
         self._connect = lambda: Link(address, connect_timeout)
         self._loops = Loops(lambda: TaskLink.connect(address, connect_timeout), max_connections)
         self._links = Links(self._connect, max_connections)

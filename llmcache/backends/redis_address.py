@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import SplitResult, unquote, urlsplit
 
+from llmcache.backends.registry import REDIS
 from llmcache.backends.urls import parse_url
 from llmcache.errors import ConfigurationError
 
@@ -21,7 +23,7 @@ TLS: Final = (
 )
 """Options of ``rediss://``, which mean what they mean to redis-py."""
 
-_SCHEMES: Final = ("redis", "rediss", "unix")
+_SERVER: Final = re.compile(r"(\[[0-9A-Za-z:.%]+\]|[^\[\]:\s]*)(:\d+)?", re.ASCII)
 _REQUIREMENTS: Final = ("none", "optional", "required")
 _FLAGS: Final = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
@@ -64,7 +66,7 @@ def parse_address(url: str) -> Address:
         2
     """
     whole = parse_url(url)
-    if whole.scheme not in _SCHEMES:
+    if whole.scheme not in REDIS:
         raise ConfigurationError(f"backend: {whole} is no URL of a Redis server")
     try:
         parts = urlsplit(f"//{whole.address}", allow_fragments=False)
@@ -89,6 +91,8 @@ def parse_address(url: str) -> Address:
 
 
 def _place(scheme: str, parts: SplitResult) -> dict[str, Any]:
+    if not _SERVER.fullmatch(parts.netloc.rpartition("@")[2]):
+        raise ValueError
     host = unquote(parts.hostname or "")
     if scheme == "unix":
         if host or parts.port or not parts.path.startswith("/"):

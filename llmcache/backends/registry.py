@@ -34,6 +34,9 @@ ENTRY_POINTS: Final = "llmcache.backends"
 SETTINGS: Final = ("compress", "max_value_bytes", "ttl")
 """Options of a URL that are not the store's, but of those who use it."""
 
+REDIS: Final = ("redis", "rediss", "unix")
+"""Schemes of a Redis server."""
+
 _BOUNDS: Final = ("max_bytes", "max_size")
 _WHOLE: Final = (*_BOUNDS, "max_connections")
 _SECONDS: Final = ("connect_timeout", "timeout")
