@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from math import inf
 from queue import Empty, SimpleQueue
 from time import monotonic
 from typing import Any, Final, NamedTuple, TypeAlias
@@ -29,6 +30,40 @@ LARGE: Final = 1 << 16
 """Bytes that only a large value has; as many within its time are no sign of a server that fails."""
 
 
+class Progress:
+    """How far an exchange is.
+
+    Attributes:
+        received: bytes of the reply.
+    """
+
+    def begin(self, deadline: float) -> None:
+        """Begin another exchange, which ends at *deadline* in seconds of `time.monotonic`."""
+        self.received = self._moved = 0
+        self._last = -inf
+        self._halfway = (monotonic() + deadline) / 2
+
+    def sent(self, size: int) -> None:
+        """Take note of so many bytes of the request that are on their way."""
+        self._moved += size
+        self._last = monotonic()
+
+    def got(self, size: int) -> None:
+        """Take note of so many bytes of the reply."""
+        self.received += size
+        self.sent(size)
+
+    def late(self) -> TimeoutError:
+        """Return the error that says that it took too long: because of its size, or for no reason.
+
+        A server that died in between moves nothing any more, and what a
+        request fills at once are the buffers of this machine.
+        """
+        large = self._moved >= LARGE and self._last > self._halfway
+        kind = SlowTransfer if large else TimeoutError
+        return kind("the server has not answered in time")
+
+
 class Wire:
     """A socket all of whose reads and writes end at one deadline.
 
@@ -40,31 +75,30 @@ class Wire:
         deadline: in seconds of `time.monotonic`.
 
     Attributes:
-        deadline: may be set before each exchange.
-        received: bytes since the last `begin`.
-        sent: likewise.
+        progress: of the exchange that goes on.
     """
 
     def __init__(self, socket: Any, deadline: float) -> None:
         self._socket = socket
         self._polls = False
+        self.progress = Progress()
         self.begin(deadline)
 
     def begin(self, deadline: float) -> None:
         """Begin another exchange."""
-        self.deadline = deadline
-        self.received = self.sent = 0
+        self._deadline = deadline
+        self.progress.begin(deadline)
 
     def recv(self, size: int) -> bytes:
         self._arm()
         data: bytes = self._socket.recv(size)
-        self.received += len(data)
+        self.progress.got(len(data))
         return data
 
     def recv_into(self, buffer: Any) -> int:
         self._arm()
         size: int = self._socket.recv_into(buffer)
-        self.received += size
+        self.progress.got(size)
         return size
 
     def sendall(self, data: bytes) -> None:
@@ -72,7 +106,7 @@ class Wire:
         while left:
             self._arm()
             sent = self._socket.send(left)
-            self.sent += sent
+            self.progress.sent(sent)
             left = left[sent:]
 
     def settimeout(self, seconds: float | None) -> None:
@@ -86,10 +120,25 @@ class Wire:
         self._socket.close()
 
     def _arm(self) -> None:
-        left = 0.0 if self._polls else self.deadline - monotonic()
+        left = 0.0 if self._polls else self._deadline - monotonic()
         if left <= 0 and not self._polls:
             raise TimeoutError
         self._socket.settimeout(left)
+
+
+class _Packer:
+    """Writes commands as they go over the wire.
+
+    That of hiredis, which redis-py takes where it is installed, can end the
+    process if a signal handler raises in the middle of it.
+    """
+
+    def pack(self, *parts: str | bytes | int) -> list[bytes]:
+        written = [b"*%d\r\n" % len(parts)]
+        for part in parts:
+            data = part if isinstance(part, bytes) else str(part).encode()
+            written.append(b"$%d\r\n%b\r\n" % (len(data), data))
+        return [b"".join(written)]
 
 
 class _Wired:
@@ -134,6 +183,7 @@ class Link:
             **address.arguments(),
             **SETTINGS,
             retry=Retry(NoBackoff(), 0),
+            command_packer=_Packer(),
             socket_timeout=connect_timeout,
             socket_connect_timeout=connect_timeout,
         )
@@ -154,12 +204,13 @@ class Link:
             self._connection.send_command(*command, check_health=False)
             return self._connection.read_response(disable_decoding=True)
         except redis.TimeoutError:
-            late = TimeoutError if max(wire.received, wire.sent) < LARGE else SlowTransfer
-            raise late("the server has not answered in time") from None
+            raise wire.progress.late() from None
 
     def is_stale(self, error: Exception) -> bool:
         """Say whether *error* may only mean that the server had closed this connection before."""
-        return isinstance(error, redis.ConnectionError) and not self._connection.wire.received
+        return (
+            isinstance(error, redis.ConnectionError) and not self._connection.wire.progress.received
+        )
 
     def is_usable(self) -> bool:
         """Say whether it is connected, and the server has said nothing that it was not asked."""
@@ -286,6 +337,9 @@ class Links:
             link.close()
             with self._lock:
                 self._open.discard(link)
+            if self._waiting:
+                with suppress(RuntimeError):
+                    self._begin_to_connect()
 
     def _begin_to_connect(self) -> None:
         with self._lock:

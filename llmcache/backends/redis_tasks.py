@@ -8,6 +8,7 @@ from asyncio import AbstractEventLoop, CancelledError, Future, Task
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import suppress
+from time import monotonic
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
@@ -16,9 +17,8 @@ from redis import asyncio as aredis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from llmcache.backends.base import SlowTransfer
 from llmcache.backends.redis_address import Address
-from llmcache.backends.redis_links import LARGE, SETTINGS, Command, Expected
+from llmcache.backends.redis_links import SETTINGS, Command, Expected, Progress
 from llmcache.errors import StoreUnavailable
 
 _KINDS: Final[dict[str, Any]] = {
@@ -35,19 +35,17 @@ class TaskLink:
     """One connection of one event loop, which is asked one thing after the other.
 
     Attributes:
-        received: bytes of the reply to what was asked last.
+        progress: of the exchange that goes on.
     """
 
-    received = 0
-
     def __init__(self, connection: Any) -> None:
+        self.progress = Progress()
         self._connection = connection
-        self._size = 0
         reader = connection._reader
         feed = reader.feed_data
 
         def feed_data(data: bytes) -> None:
-            self.received += len(data)
+            self.progress.got(len(data))
             feed(data)
 
         reader.feed_data = feed_data
@@ -78,21 +76,20 @@ class TaskLink:
             raise
         return cls(connection)
 
-    async def ask(self, command: Command) -> Any:
-        """Return the reply to *command*.
+    async def ask(self, command: Command, deadline: float) -> Any:
+        """Return the reply to *command*; whoever asks sees to it that it ends at *deadline*.
 
         Raises:
             redis.ResponseError: the reply is an error, and whole.
             redis.RedisError, OSError: there is no reply.
         """
-        packed = self._connection.pack_command(*command)
-        self.received, self._size = 0, sum(map(len, packed))
-        await self._connection.send_packed_command(packed, check_health=False)
+        self.progress.begin(deadline)
+        await self._connection.send_command(*command, check_health=False)
         return await self._connection.read_response(disable_decoding=True)
 
     def is_stale(self, error: Exception) -> bool:
         """Say whether *error* may only mean that the server had closed this connection before."""
-        return isinstance(error, redis.ConnectionError) and not self.received
+        return isinstance(error, redis.ConnectionError) and not self.progress.received
 
     async def is_usable(self) -> bool:
         """Say whether it is connected, and the server has said nothing that it was not asked."""
@@ -138,10 +135,15 @@ class TaskLinks:
         if within <= 0:
             raise TimeoutError("there is no time to ask")
         loop = asyncio.get_running_loop()
-        task = loop.create_task(self._outcome(command, expected, loop.time() + within))
+        task = loop.create_task(self._outcome(command, expected, within))
         self._exchanges.add(task)
         task.add_done_callback(self._exchanges.discard)
-        reply, error = await asyncio.shield(task)
+        try:
+            reply, error = await asyncio.shield(task)
+        except CancelledError:
+            if task.cancelled() and not _is_cancelled():
+                raise StoreUnavailable("somebody cancelled the exchange") from None
+            raise
         if error is not None:
             raise error
         return reply
@@ -168,30 +170,33 @@ class TaskLinks:
             await asyncio.sleep(0)
 
     async def _outcome(
-        self, command: Command, expected: Expected, deadline: float
+        self, command: Command, expected: Expected, within: float
     ) -> tuple[Any, Exception | None]:
         """Return the reply, or what is wrong: a task that nobody waits for may not raise."""
+        deadline = monotonic() + within
         links: list[TaskLink] = []
         try:
-            async with asyncio.timeout_at(deadline):
+            async with asyncio.timeout(within):
                 try:
-                    return await self._exchange(command, expected, links), None
+                    return await self._exchange(command, expected, deadline, links), None
                 except redis.RedisError as error:
                     if not links or not links[-1].is_stale(error):
                         return None, error
-                return await self._exchange(command, expected, links), None
+                return await self._exchange(command, expected, deadline, links), None
         except TimeoutError:
-            large = links and links[-1].received >= LARGE
-            late = SlowTransfer if large else TimeoutError
-            return None, late("the server has not answered in time")
+            if not links:
+                return None, TimeoutError("no connection is ready in time")
+            return None, links[-1].progress.late()
         except Exception as error:  # noqa: BLE001
             return None, error
 
-    async def _exchange(self, command: Command, expected: Expected, links: list[TaskLink]) -> Any:
+    async def _exchange(
+        self, command: Command, expected: Expected, deadline: float, links: list[TaskLink]
+    ) -> Any:
         link = await self._take()
         links.append(link)
         try:
-            reply = await link.ask(command)
+            reply = await link.ask(command, deadline)
             if not expected(reply):
                 raise redis.InvalidResponse(f"this is no answer to {command[0]!r}")
         except redis.ResponseError:
@@ -206,9 +211,14 @@ class TaskLinks:
     async def _take(self) -> TaskLink:
         while True:
             link = self._ready.pop() if self._ready else await self._wait()
-            if await link.is_usable():
+            usable = False
+            try:
+                usable = await link.is_usable()
+            finally:
+                if not usable:
+                    await self._drop(link)
+            if usable:
                 return link
-            await self._drop(link)
 
     async def _wait(self) -> TaskLink:
         waiter: Future[TaskLink] = asyncio.get_running_loop().create_future()
@@ -295,12 +305,9 @@ class Loops:
             links = dict(self._links)
             self._links.clear()
         for loop, there in links.items():
-            closing = there.close()
-            try:
-                loop.call_soon_threadsafe(_start, loop, closing)
-            except RuntimeError:
-                # The loop is closed, and so are its connections.
-                closing.close()
+            # If the loop is closed, so are its connections.
+            with suppress(RuntimeError):
+                loop.call_soon_threadsafe(_close, loop, there)
 
     def forget(self) -> None:
         """Begin anew, in a process that was forked."""
@@ -321,10 +328,15 @@ class Loops:
         return links
 
 
-def _start(loop: AbstractEventLoop, work: Coroutine[Any, Any, None]) -> None:
-    task = loop.create_task(work)
-    _started.add(task)
-    task.add_done_callback(_started.discard)
+_closing: Final[set[Task[None]]] = set()
 
 
-_started: Final[set[Task[None]]] = set()
+def _close(loop: AbstractEventLoop, links: TaskLinks) -> None:
+    task = loop.create_task(links.close())
+    _closing.add(task)
+    task.add_done_callback(_closing.discard)
+
+
+def _is_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
