@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -9,7 +10,7 @@ from math import inf
 from queue import Empty, SimpleQueue
 from time import monotonic
 from typing import Any, Final, NamedTuple, TypeAlias
-from weakref import WeakSet
+from weakref import ref
 
 import redis
 from redis.backoff import NoBackoff
@@ -176,7 +177,12 @@ class Link:
 
     Raises:
         redis.RedisError, OSError: if it cannot be.
+
+    Attributes:
+        closed: whether it is.
     """
+
+    closed = False
 
     def __init__(self, address: Address, connect_timeout: float) -> None:
         self._connection = connection = _KINDS[address.scheme](
@@ -215,12 +221,13 @@ class Link:
     def is_usable(self) -> bool:
         """Say whether it is connected, and the server has said nothing that it was not asked."""
         try:
-            return self._connection.is_connected and not self._connection.can_read(0)
+            return not self.closed and not self._connection.can_read(0)
         except (redis.RedisError, OSError):
             return False
 
     def close(self) -> None:
         """Close it; a fork's copy of the parent's connection is left to the parent."""
+        self.closed = True
         self._connection.disconnect()
 
 
@@ -253,8 +260,8 @@ class Links:
         self._limit = limit
         self._ready: SimpleQueue[Link | Failure] = SimpleQueue()
         self._lock = threading.RLock()
-        self._open: WeakSet[Link] = WeakSet()
-        self._attempts: list[threading.Thread] = []
+        self._open: list[ref[Link]] = []
+        self._attempts: set[object] = set()
         self._waiting: set[int] = set()
         self._closed = False
 
@@ -335,33 +342,39 @@ class Links:
     def _drop(self, link: Link | Failure) -> None:
         if isinstance(link, Link):
             link.close()
-            with self._lock:
-                self._open.discard(link)
-            if self._waiting:
-                with suppress(RuntimeError):
-                    self._begin_to_connect()
+        if self._waiting:
+            with suppress(RuntimeError):
+                self._begin_to_connect()
 
     def _begin_to_connect(self) -> None:
         with self._lock:
-            self._attempts = [attempt for attempt in self._attempts if attempt.is_alive()]
-            attempts = len(self._attempts)
-            if attempts < len(self._waiting) and attempts + len(self._open) < self._limit:
-                attempt = threading.Thread(
-                    target=self._attempt, name="llmcache-connect", daemon=True
-                )
-                attempt.start()
-                self._attempts.append(attempt)
+            if self._is_short():
+                # `threading.Thread` waits until it runs, and an exception from a
+                # signal handler in the middle of that would be lost.
+                _thread.start_new_thread(self._attempt, ())
 
-    def _attempt(self) -> None:
+    def _is_short(self) -> bool:
+        """Say whether there may be another connection, and somebody needs it."""
+        links = [(here, here()) for here in self._open]
+        self._open = [here for here, link in links if link is not None and not link.closed]
+        attempts = len(self._attempts)
+        return attempts < len(self._waiting) and attempts + len(self._open) < self._limit
+
+    def _attempt(self) -> None:  # pragma: no cover - where nobody measures
+        me = object()
+        with self._lock:
+            if not self._is_short():
+                return
+            self._attempts.add(me)
         try:
             link = self._connect()
+            with self._lock:
+                self._open.append(ref(link))
+            self._put(link)
         except Exception as error:  # noqa: BLE001
             failure = Failure(error, monotonic())
             for _ in range(len(self._waiting)):
                 self._ready.put(failure)
-            return
-        with self._lock:
-            self._open.add(link)
-        self._ready.put(link)
-        if self._closed:
-            self.close()
+        finally:
+            with self._lock:
+                self._attempts.discard(me)
