@@ -113,15 +113,14 @@ class Proxy(InThread):
 
     async def _replies(self, theirs: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await theirs.read(1 << 16):
-            size = self.chop or len(data)
-            if self.breaks is not None:
-                data = data[: self.breaks]
+            size, breaks = self.chop or len(data), self.breaks
+            data = data[:breaks]
             for start in range(0, len(data), size):
                 if self.delay:
                     await asyncio.sleep(self.delay())
                 writer.write(data[start : start + size])
                 await writer.drain()
-            if self.breaks is not None:
+            if breaks is not None:
                 if self.resets:
                     linger = struct.pack("ii", 1, 0)
                     sock = writer.get_extra_info("socket")
@@ -145,8 +144,8 @@ class FakeServer(InThread):
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         turn = 0
         while command := await reader.read(1 << 16):
-            if b"SETINFO" in command:
-                writer.write(b"+OK\r\n")
+            if greetings := command.count(b"SETINFO"):
+                writer.write(b"+OK\r\n" * greetings)
                 continue
             self.commands.append(command)
             reply = self.replies[turn % len(self.replies)]

@@ -366,15 +366,18 @@ class Links:
             if not self._is_short():
                 return
             self._attempts.add(me)
+        outcome: Link | Failure
         try:
-            link = self._connect()
-            with self._lock:
-                self._open.append(ref(link))
-            self._put(link)
+            outcome = self._connect()
         except Exception as error:  # noqa: BLE001
-            failure = Failure(error, monotonic())
+            outcome = Failure(error, monotonic())
+        # Who finds the new connection broken needs another attempt at once.
+        with self._lock:
+            self._attempts.discard(me)
+            if isinstance(outcome, Link):
+                self._open.append(ref(outcome))
+        if isinstance(outcome, Link):
+            self._put(outcome)
+        else:
             for _ in range(len(self._waiting)):
-                self._ready.put(failure)
-        finally:
-            with self._lock:
-                self._attempts.discard(me)
+                self._ready.put(outcome)

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import suppress
 from time import monotonic
-from typing import Any, Final
+from typing import Any, Final, cast
 from weakref import WeakKeyDictionary
 
 import redis
@@ -256,11 +256,14 @@ class TaskLinks:
         if attempts < len(self._waiting) and attempts + len(self._open) < self._limit:
             attempt = asyncio.get_running_loop().create_task(self._attempt())
             self._attempts.add(attempt)
-            attempt.add_done_callback(self._attempts.discard)
 
     async def _attempt(self) -> None:
         try:
-            link = await self._connect()
+            try:
+                link = await self._connect()
+            finally:
+                # Who finds the new connection broken needs another attempt at once.
+                self._attempts.discard(cast("Task[None]", asyncio.current_task()))
         except Exception as error:  # noqa: BLE001
             why = type(error).__qualname__
             while self._waiting:
