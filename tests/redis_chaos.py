@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import socket
+import ssl
 import struct
 import threading
 from collections.abc import Callable
@@ -26,6 +27,7 @@ class InThread:
 
     port: int
     connections = 0
+    tls: ssl.SSLContext | None = None
 
     def __enter__(self) -> Any:
         self._loop = asyncio.new_event_loop()
@@ -58,7 +60,7 @@ class InThread:
 
     async def _main(self) -> None:
         self._down = asyncio.Event()
-        server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        server = await asyncio.start_server(self._accept, "127.0.0.1", 0, ssl=self.tls)
         self.port = server.sockets[0].getsockname()[1]
         self._up.set()
         await self._down.wait()
@@ -78,6 +80,7 @@ class Proxy(InThread):
 
     Args:
         port: of the server.
+        tls: whom it is to clients.
 
     Attributes:
         delay: seconds that each piece of a reply waits.
@@ -87,8 +90,9 @@ class Proxy(InThread):
         rewrite: makes another request of each.
     """
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, tls: ssl.SSLContext | None = None) -> None:
         self._server = port
+        self.tls = tls
         self.calm()
 
     def calm(self) -> None:

@@ -336,7 +336,7 @@ class Links:
 
     def _put(self, link: Link) -> None:
         self._ready.put(link)
-        if self._closed:
+        if self._closed and not self._waiting:
             self.close()
 
     def _drop(self, link: Link | Failure) -> None:

@@ -162,7 +162,7 @@ class TaskLinks:
             yield
         finally:
             self._closed = True
-            for attempt in list(self._attempts):
+            for attempt in list(self._attempts if not self._waiting else ()):
                 attempt.cancel()
             while self._ready:
                 await self._drop(self._ready.popleft())
@@ -235,15 +235,15 @@ class TaskLinks:
                 self._waiting.remove(waiter)
 
     async def _put(self, link: TaskLink) -> None:
-        if self._closed:
-            await self._drop(link)
-            return
         while self._waiting:
             waiter = self._waiting.popleft()
             if not waiter.done():
                 waiter.set_result(link)
                 return
-        self._ready.append(link)
+        if self._closed:
+            await self._drop(link)
+        else:
+            self._ready.append(link)
 
     async def _drop(self, link: TaskLink) -> None:
         self._open.discard(link)
