@@ -4,110 +4,61 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 import random
-import signal
-import threading
+import subprocess
+import sys
 from collections import Counter
-from collections.abc import Callable
-from contextlib import suppress
-from types import FrameType
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
-import redis
 from redis_chaos import Proxy, jitter
 from redis_servers import Server, until
 
 from llmcache.backends.redis import RedisStore
 
-# An interrupt may as well strike while an object is being finalised, which Python can only report.
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-]
+from .redis_interrupted import CONNECTIONS, KEYS, PATIENCE, data_of
 
-KEYS = [f"g:{number}" for number in range(16)]
-PATIENCE = 30.0
-
-
-class Interrupt(BaseException):
-    """What a signal handler raises: a soft limit, or Ctrl-C."""
-
-
-def data_of(key: str) -> bytes:
-    return f"{key} ".encode() * (20 + int(key[2:]))
+PROGRAM = Path(__file__).with_name("redis_interrupted.py")
 
 
 @pytest.fixture
-def store(server: Server) -> RedisStore:
-    store = RedisStore(server.url, timeout=PATIENCE, max_connections=4)
+def store(server: Server) -> Iterator[RedisStore]:
+    store = RedisStore(server.url, timeout=PATIENCE, max_connections=CONNECTIONS)
     for key in KEYS:
         store.set(key, data_of(key), 1e6)
-    return store
+    store.close()
+    yield store
+    store.close()
 
 
-def interrupted(get: Callable[[str], bytes | None], times: int, seed: int) -> Counter[str]:
-    """Call *get* and interrupt it, at an instant that nobody foresees, and count what it did."""
-
-    def strike(number: int, frame: FrameType | None) -> None:
-        raise Interrupt
-
-    chance = random.Random(seed)
-    count: Counter[str] = Counter()
-    before = signal.signal(signal.SIGALRM, strike)
-    try:
-        for turn in range(times):
-            key = KEYS[turn % len(KEYS)]
-            with suppress(Interrupt):
-                try:
-                    signal.setitimer(signal.ITIMER_REAL, chance.uniform(1e-6, 400e-6))
-                    found = get(key)
-                    signal.setitimer(signal.ITIMER_REAL, 0)
-                except Interrupt:
-                    count["interrupted"] += 1
-                except Exception as error:
-                    signal.setitimer(signal.ITIMER_REAL, 0)
-                    count[type(error).__name__] += 1
-                else:
-                    count["right" if found == data_of(key) else "wrong"] += 1
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+def interrupted(who: str, server: Server, times: int) -> dict[str, int]:
+    command = [sys.executable, str(PROGRAM), who, str(server.port), str(times)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True)
+    count: dict[str, int] = json.loads(done.stdout)
     return count
 
 
+@pytest.mark.usefixtures("store")
 @pytest.mark.parametrize(
     "times", [3000, pytest.param(100_000, marks=pytest.mark.slow)], ids=["some", "many"]
 )
 def test_an_interrupt_hands_over_nothing_and_loses_no_connection(
-    server: Server, store: RedisStore, times: int
+    server: Server, times: int
 ) -> None:
-    count = interrupted(store.get, times, seed=7)
-    assert count["wrong"] == 0
+    count = interrupted("ours", server, times)
+    assert count.keys() <= {"right", "interrupted", "together", "open", "left open"}
     assert count["interrupted"] > times / 10
-    assert count.keys() <= {"right", "interrupted", "wrong"}
-    together = threading.Barrier(store.max_connections)
-
-    def work() -> None:
-        together.wait(PATIENCE)
-        for key in KEYS:
-            assert store.get(key) == data_of(key)
-
-    threads = [threading.Thread(target=work) for _ in range(store.max_connections)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(PATIENCE)
-    assert 0 < server.clients() <= store.max_connections
-    store.close()
-    assert until(lambda: server.clients() == 0)
+    assert count["together"] == CONNECTIONS * len(KEYS)
+    assert 0 < count["open"] <= CONNECTIONS
+    assert count["left open"] == 0
 
 
-def test_the_plain_client_fails_the_same_test(server: Server, store: RedisStore) -> None:
-    client = redis.Redis(port=server.port, max_connections=4)
-    count = interrupted(lambda key: client.get(f"llm_cache:{key}"), 3000, seed=7)
-    assert count["wrong"] + count["MaxConnectionsError"] > 0
-    client.close()
-    store.close()
+@pytest.mark.usefixtures("store")
+def test_the_plain_client_fails_the_same_test(server: Server) -> None:
+    count = interrupted("plain", server, 3000)
+    assert count.get("wrong", 0) + count.get("MaxConnectionsError", 0) > 0
 
 
 async def cancelled(store: RedisStore, times: int, seed: int) -> Counter[str]:
@@ -144,25 +95,26 @@ async def cancelled(store: RedisStore, times: int, seed: int) -> Counter[str]:
     return count
 
 
+@pytest.mark.usefixtures("store")
 @pytest.mark.parametrize(
     "times", [5000, pytest.param(100_000, marks=pytest.mark.slow)], ids=["some", "many"]
 )
-def test_a_cancellation_hands_over_nothing(server: Server, store: RedisStore, times: int) -> None:
+def test_a_cancellation_hands_over_nothing(server: Server, times: int) -> None:
     with Proxy(server.port) as proxy:
         proxy.delay, proxy.chop = jitter(0.001, seed=3), 100
-        slow = RedisStore(proxy.url, timeout=PATIENCE, max_connections=4)
+        slow = RedisStore(proxy.url, timeout=PATIENCE, max_connections=CONNECTIONS)
         count = asyncio.run(cancelled(slow, times, seed=5))
         assert count["wrong"] == 0
         assert count["right"] > times / 4
         assert count["cancelled"] > times / 10
-        assert proxy.connections <= 4
+        assert proxy.connections <= CONNECTIONS
         slow.close()
-    store.close()
 
 
-def test_a_thousand_cancellations_break_no_connection(server: Server, store: RedisStore) -> None:
+@pytest.mark.usefixtures("store")
+def test_a_thousand_cancellations_break_no_connection(server: Server) -> None:
     async def main(port: str) -> None:
-        slow = RedisStore(port, timeout=PATIENCE, max_connections=4)
+        slow = RedisStore(port, timeout=PATIENCE, max_connections=CONNECTIONS)
         for _ in range(3):
             tasks = [asyncio.ensure_future(slow.aget(KEYS[n % 16])) for n in range(1000)]
             await asyncio.sleep(0.01)
@@ -176,8 +128,7 @@ def test_a_thousand_cancellations_break_no_connection(server: Server, store: Red
     with Proxy(server.port) as proxy:
         proxy.delay = jitter(0.001, seed=3)
         asyncio.run(main(proxy.url))
-        assert proxy.connections <= 4
-    store.close()
+        assert proxy.connections <= CONNECTIONS
     assert until(lambda: server.clients() == 0)
 
 
