@@ -256,6 +256,7 @@ class TaskLinks:
         if attempts < len(self._waiting) and attempts + len(self._open) < self._limit:
             attempt = asyncio.get_running_loop().create_task(self._attempt())
             self._attempts.add(attempt)
+            attempt.add_done_callback(self._attempts.discard)
 
     async def _attempt(self) -> None:
         try:

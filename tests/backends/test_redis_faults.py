@@ -271,7 +271,7 @@ def test_a_server_that_is_loading(person: Callable[..., Person]) -> None:
     try:
         server.start()
         with server.client as client:
-            client.execute_command("DEBUG", "POPULATE", "20000")
+            client.execute_command("DEBUG", "POPULATE", "3000")
             client.save()
         server.kill()
         slow = ("--key-load-delay", "1000", "--loading-process-events-interval-bytes", "1024")
