@@ -24,8 +24,18 @@ Command: TypeAlias = "tuple[str | bytes | int, ...]"
 Expected: TypeAlias = "Callable[[Any], bool]"
 """Whether a reply can be the answer to what was asked."""
 
-SETTINGS: Final = {"protocol": 2, "health_check_interval": 0, "decode_responses": False}
+SETTINGS: Final[dict[str, Any]] = {
+    "protocol": 2,
+    "health_check_interval": 0,
+    "decode_responses": False,
+}
 """What redis-py must not choose: every server speaks RESP2, which has no notifications."""
+
+with suppress(ImportError):  # older ones have none
+    from redis.driver_info import DriverInfo
+
+    # redis-py would read a file for that, for every connection.
+    SETTINGS["driver_info"] = DriverInfo()
 
 LARGE: Final = 1 << 16
 """Bytes that only a large value has; as many within its time are no sign of a server that fails."""

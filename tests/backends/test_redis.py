@@ -434,7 +434,7 @@ def test_a_slow_handshake_is_there_for_who_comes_later(server: Server, awaited: 
         await store.aclose()
 
     with Proxy(server.port) as proxy:
-        proxy.delay = lambda: 1.0
+        proxy.delay = lambda: 0.7
         store = RedisStore(proxy.url, timeout=0.5)
         if awaited:
             asyncio.run(main(store))
