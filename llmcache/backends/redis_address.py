@@ -75,6 +75,9 @@ def parse_address(url: str) -> Address:
         tls: dict[str, Any] = {
             name: _tls(name, whole.options[name]) for name in TLS if name in whole.options
         }
+        if tls.get("ssl_cert_reqs") == "none":
+            # Older versions of redis-py do not see that for themselves.
+            tls["ssl_check_hostname"] = False
     except (ValueError, LookupError):
         # Its text may repeat the URL, or the password in it.
         raise ConfigurationError(

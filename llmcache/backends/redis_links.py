@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 from weakref import ref
 
 import redis
+from redis._parsers import _RESP2Parser
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
@@ -200,6 +201,7 @@ class Link:
             **SETTINGS,
             retry=Retry(NoBackoff(), 0),
             command_packer=_Packer(),
+            parser_class=_RESP2Parser,
             socket_timeout=connect_timeout,
             socket_connect_timeout=connect_timeout,
         )

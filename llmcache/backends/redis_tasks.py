@@ -14,6 +14,7 @@ from weakref import WeakKeyDictionary
 
 import redis
 from redis import asyncio as aredis
+from redis._parsers import _AsyncRESP2Parser
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
@@ -61,6 +62,7 @@ class TaskLink:
             **address.arguments(),
             **SETTINGS,
             retry=Retry(NoBackoff(), 0),
+            parser_class=_AsyncRESP2Parser,
             # Each exchange has a deadline of its own.
             socket_timeout=None,
             socket_connect_timeout=connect_timeout,
