@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
+from queue import SimpleQueue
 from typing import Any
 
 import pytest
@@ -65,6 +66,27 @@ def test_what_is_used_while_the_links_are_closed_is_closed_afterwards(server: Se
     assert not link.closed
     links._put(link)
     assert link.closed
+
+
+def test_an_old_failure_is_not_the_next_callers(server: Server) -> None:
+    address = parse_address(server.url)
+    links = Links(lambda: Link(address, HANG), 2)
+    links._ready.put(Failure(OSError(), 0.0))
+    assert links.ask(("PING",), lambda reply: reply == b"PONG", soon()) == b"PONG"
+    links.close()
+
+
+def test_who_waits_gets_a_connection_for_one_that_is_dropped() -> None:
+    made: SimpleQueue[None] = SimpleQueue()
+
+    def connect() -> Link:
+        made.put(None)
+        raise OSError
+
+    links = Links(connect, 2)
+    links._waiting.add(0)
+    links._drop(Failure(OSError(), 0.0))
+    made.get(timeout=HANG)
 
 
 class Idle:
