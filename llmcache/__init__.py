@@ -2,7 +2,12 @@
 
 from llmcache._version import __version__
 from llmcache.backends.registry import register_backend
-from llmcache.cache_backend import CacheBackend, MemoryCacheBackend, SQLiteCacheBackend
+from llmcache.cache_backend import (
+    CacheBackend,
+    MemoryCacheBackend,
+    RedisCacheBackend,
+    SQLiteCacheBackend,
+)
 from llmcache.codec.kinds import register_type
 from llmcache.decorator import llm_cached
 from llmcache.errors import (
@@ -34,6 +39,7 @@ __all__ = [
     "LLMCacheError",
     "MemoryCacheBackend",
     "MissingExtra",
+    "RedisCacheBackend",
     "SQLiteCacheBackend",
     "Stats",
     "StoreUnavailable",

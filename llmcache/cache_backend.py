@@ -9,23 +9,28 @@ from base64 import b64decode, b64encode
 from functools import cached_property
 from math import inf
 from os import PathLike
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import orjson
 
 from llmcache.backends.base import DEFAULT_TIMEOUT, Store
 from llmcache.backends.memory import MemoryStore
+from llmcache.backends.registry import REDIS, open_store
+from llmcache.backends.urls import parse_url
 from llmcache.closing import Closing
 from llmcache.codec.frame import CorruptEntry, Frame
 from llmcache.entries import EntryFormat, TooLarge
-from llmcache.errors import InvalidKey, UncacheableValue
+from llmcache.errors import ConfigurationError, InvalidKey, UncacheableValue
 from llmcache.failures import Complaints
 from llmcache.guard import visits
 from llmcache.policy import (
+    DEFAULT_CONNECT_TIMEOUT,
+    DEFAULT_CONNECTIONS,
     DEFAULT_FILE_BYTES,
     DEFAULT_FILE_SIZE,
     DEFAULT_MAX_SIZE,
     DEFAULT_MAX_VALUE_BYTES,
+    DEFAULT_PREFIX,
     DEFAULT_TTL,
     FOREVER,
     TTL,
@@ -36,6 +41,9 @@ from llmcache.policy import (
 )
 from llmcache.ports import AsyncPort, Port, SyncPort, drive
 from llmcache.stats import Counters
+
+if TYPE_CHECKING:
+    from llmcache.backends.redis import RedisStore
 
 _SYNC: Final = SyncPort()
 _ASYNC: Final = AsyncPort()
@@ -371,6 +379,77 @@ class SQLiteCacheBackend(StoreBackend):
     def get_stats(self) -> dict[str, Any]:
         """Return ``backend``, ``size``, ``max_size``, ``hits``, ``misses`` and ``hit_rate``."""
         return {**super().get_stats(), "max_size": self._max_size}
+
+
+class RedisCacheBackend(StoreBackend):
+    """Values in a Redis or Valkey server, which machines share.
+
+    Args:
+        redis_url: ``redis://user:password@host:port/database``, ``rediss://``
+            for TLS, or ``unix:///path/of/socket``, with options as in any
+            ``backend=`` URL.
+        prefix: stands before every key in Redis.
+        default_ttl: how long a value is kept, unless `set` says otherwise.
+        timeout: seconds that the server may add to a call.
+        connect_timeout: seconds until a connection must be made; it is made in
+            the background, and nobody waits that long.
+        max_connections: the most connections for all threads together, and for
+            all tasks of one event loop.
+        max_value_bytes: values that take more are not kept.
+        clock: where the time comes from; the server has its own.
+
+    Raises:
+        ConfigurationError: if *redis_url* cannot be meant.
+        MissingExtra: if redis-py is not installed.
+
+    Example:
+        >>> from llmcache import RedisCacheBackend
+        >>> cache = RedisCacheBackend("redis://localhost:6379/0")  # doctest: +SKIP
+        >>> cache.set("greeting", "hello"), cache.get("greeting")  # doctest: +SKIP
+        (True, 'hello')
+    """
+
+    def __init__(
+        self,
+        redis_url: str,
+        prefix: str = DEFAULT_PREFIX,
+        default_ttl: TTL = DEFAULT_TTL,
+        *,
+        timeout: float = DEFAULT_TIMEOUT,
+        connect_timeout: float = DEFAULT_CONNECT_TIMEOUT,
+        max_connections: int = DEFAULT_CONNECTIONS,
+        max_value_bytes: int = DEFAULT_MAX_VALUE_BYTES,
+        clock: Clock | None = None,
+    ) -> None:
+        url = parse_url(redis_url)
+        if url.scheme not in REDIS:
+            raise ConfigurationError(f"redis_url: {url} is no URL of a Redis server")
+        said = {
+            "prefix": (prefix, DEFAULT_PREFIX),
+            "timeout": (timeout, DEFAULT_TIMEOUT),
+            "connect_timeout": (connect_timeout, DEFAULT_CONNECT_TIMEOUT),
+            "max_connections": (max_connections, DEFAULT_CONNECTIONS),
+        }
+        # What is not said here may be said by the URL.
+        given = {name: value for name, (value, default) in said.items() if value != default}
+        store = open_store(redis_url, {**given, "clock": clock or Clock()})
+        self._redis = cast("RedisStore", store)
+        super().__init__(
+            store, default_ttl, name="redis", max_value_bytes=max_value_bytes, clock=clock
+        )
+
+    def get_stats(self) -> dict[str, Any]:
+        """Return ``backend``, ``size``, ``size_is_estimate``, ``hits``, ``misses``, ``hit_rate``.
+
+        The size is found by looking through the server's keys, for no longer
+        than ``timeout``; ``None`` if the server does not answer.
+        """
+        try:
+            size, is_estimate = self._redis.count(_GROUP)
+        except Exception as error:  # noqa: BLE001
+            self._broken(error)
+            size, is_estimate = None, True
+        return {**super().get_stats(), "size": size, "size_is_estimate": is_estimate}
 
 
 class BackendStore(Store):

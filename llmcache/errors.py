@@ -85,7 +85,7 @@ class InvalidKey(LLMCacheError, TypeError):
 
 
 class StoreUnavailable(LLMCacheError, ConnectionError):
-    """A store that has failed, and is not asked until it is back."""
+    """A store that cannot be reached, or has failed and is not asked until it is back."""
 
 
 class MissingExtra(LLMCacheError, ImportError):

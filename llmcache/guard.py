@@ -8,7 +8,7 @@ from functools import partial
 from typing import Final, Protocol, TypeVar
 from weakref import WeakValueDictionary
 
-from llmcache.backends.base import DEFAULT_TIMEOUT, Store
+from llmcache.backends.base import DEFAULT_TIMEOUT, SlowTransfer, Store
 from llmcache.breaker import Breaker
 from llmcache.errors import StoreUnavailable
 from llmcache.ports import Port
@@ -209,6 +209,10 @@ class GuardedVisit:
         started = monotonic()
         try:
             done = await work
+        except SlowTransfer:
+            # The next value may be a small one.
+            self._spend(monotonic() - started)
+            raise
         except Exception as error:
             breaker.failed(error, self._spend(monotonic() - started))
             raise

@@ -6,12 +6,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from llmcache import process
-from llmcache.backends.registry import PRIVATE
+from llmcache.backends.registry import PRIVATE, REDIS
 from llmcache.backends.urls import parse_url
-from llmcache.cache_backend import CacheBackend, MemoryCacheBackend, StoreBackend
+from llmcache.cache_backend import (
+    CacheBackend,
+    MemoryCacheBackend,
+    RedisCacheBackend,
+    StoreBackend,
+)
 from llmcache.closing import Closing
-from llmcache.errors import ConfigurationError, MissingExtra
-from llmcache.policy import DEFAULT_MAX_SIZE, DEFAULT_TTL, FOREVER, TTL
+from llmcache.errors import ConfigurationError
+from llmcache.policy import DEFAULT_MAX_SIZE, DEFAULT_PREFIX, DEFAULT_TTL, FOREVER, TTL
 from llmcache.settings import BUILT_IN, Settings, parse_settings
 
 
@@ -25,8 +30,8 @@ class CacheConfig:
         ttl: seconds, or any ``ttl=`` of `llm_cached`.
         max_size: the most values of a memory store.
         redis_url: where Redis is, for ``"redis"``; it may hold a password and
-            is not shown.
-        redis_prefix: stands before the keys in Redis.
+            is not shown. Its options are those of any ``backend=`` URL.
+        redis_prefix: stands before the keys in Redis, before what the URL says.
     """
 
     enabled: bool = False
@@ -34,7 +39,7 @@ class CacheConfig:
     ttl: TTL = DEFAULT_TTL
     max_size: int = DEFAULT_MAX_SIZE
     redis_url: str | None = field(default=None, repr=False)
-    redis_prefix: str = "llm_cache:"
+    redis_prefix: str = DEFAULT_PREFIX
 
     def settings(self) -> Settings:
         """Return the same as options of `llm_cached`.
@@ -42,15 +47,24 @@ class CacheConfig:
         Raises:
             ConfigurationError: if the backend is unknown, or Redis without a
                 URL, or another option cannot be meant.
-            MissingExtra: for Redis, which this version does not have.
+            MissingExtra: for Redis, if redis-py is not installed.
         """
-        if self.backend == "redis":
-            if not self.redis_url:
-                raise ConfigurationError("backend='redis' needs redis_url=")
-            raise MissingExtra("backend='redis' comes with a later version of llmcache")
+        backend = self._redis() if self.backend == "redis" else self.backend
         return parse_settings(
-            enabled=self.enabled, ttl=self.ttl, backend=self.backend, max_size=self.max_size
+            enabled=self.enabled, ttl=self.ttl, backend=backend, max_size=self.max_size
         )
+
+    def _redis(self) -> str:
+        if not self.redis_url:
+            raise ConfigurationError("backend='redis' needs redis_url=")
+        url = parse_url(self.redis_url)
+        if url.scheme not in REDIS:
+            raise ConfigurationError(f"redis_url: {url} is no URL of a Redis server")
+        from urllib.parse import urlencode  # noqa: PLC0415
+
+        said = {} if self.redis_prefix == DEFAULT_PREFIX else {"prefix": self.redis_prefix}
+        query = urlencode({**url.options, **said})
+        return f"{url.scheme}://{url.address}?{query}".removesuffix("?")
 
 
 class CacheManager(Closing):
@@ -66,7 +80,7 @@ class CacheManager(Closing):
     Raises:
         ConfigurationError: if it is enabled and the backend is unknown, or
             Redis without a URL, or another option cannot be meant.
-        MissingExtra: for Redis, which this version does not have.
+        MissingExtra: for Redis, if redis-py is not installed.
 
     Example:
         >>> from llmcache import CacheConfig, CacheManager, generate_cache_key
@@ -143,6 +157,8 @@ def _backend_of(config: CacheConfig) -> CacheBackend:
     settings = config.settings()
     if settings.backend == PRIVATE:
         return MemoryCacheBackend(config.max_size, config.ttl)
+    if config.backend == "redis":
+        return RedisCacheBackend(settings.backend, default_ttl=config.ttl)
     store = process.current.store(settings.over(BUILT_IN), None)
     name = parse_url(config.backend).scheme if isinstance(config.backend, str) else "store"
     return StoreBackend(store, config.ttl, name=name)

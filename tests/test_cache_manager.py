@@ -118,7 +118,8 @@ def test_the_config_says_how_long(world: World, config_ttl: Any, ttl: Any, seen:
     [
         ({"backend": "nowhere"}, ConfigurationError, "'nowhere' is no store"),
         ({"backend": "redis"}, ConfigurationError, "needs redis_url="),
-        ({"backend": "redis", "redis_url": "redis://:hunter2@h"}, MissingExtra, "later version"),
+        ({"backend": "redis", "redis_url": "http://:hunter2@h"}, ConfigurationError, "no URL of"),
+        ({"backend": "redis", "redis_url": "redis://h/hunter2"}, ConfigurationError, "takes redis"),
         ({"backend": 5}, ConfigurationError, "a int is no store"),
         ({"ttl": "soon"}, ConfigurationError, "ttl='soon'"),
         ({"max_size": 0}, ConfigurationError, "max_size=0"),

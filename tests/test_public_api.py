@@ -16,6 +16,7 @@ def test_the_public_names():
         "LLMCacheError",
         "MemoryCacheBackend",
         "MissingExtra",
+        "RedisCacheBackend",
         "SQLiteCacheBackend",
         "Stats",
         "StoreUnavailable",

@@ -76,7 +76,7 @@ def test_another_word_is_refused_and_repeated(backend: str) -> None:
     assert repr(backend) in str(refusal.value)
 
 
-@pytest.mark.parametrize("scheme", ["redis", "rediss", "http", "memory+tls"])
+@pytest.mark.parametrize("scheme", ["redis+nosuch", "http", "memory+tls"])
 def test_another_url_is_refused_by_its_scheme(scheme: str) -> None:
     with pytest.raises(ConfigurationError, match=r"^backend: ") as refusal:
         check_backend(f"{scheme}://host/0")
@@ -125,9 +125,16 @@ def test_a_url_that_cannot_be_used_is_an_error_at_decoration(url: str) -> None:
 @pytest.mark.parametrize(
     "url",
     [
-        "redis://:hunter2@host/0",
-        "redis://user:hunter2@host/0",
-        "redis://hunter2@host/0",
+        "nosuch://:hunter2@host/0",
+        "redis://:hunter2@host:port/0",
+        "redis://user:hunter2@host/zero",
+        "redis://hunter2@host/0?db=zero",
+        "rediss://:hunter2@host?ssl_cert_reqs=hunter2",
+        "rediss://:hunter2@host?ssl_check_hostname=hunter2",
+        "redis://:hunter2@host?timeout=hunter2",
+        "redis://:hunter2@host?max_connections=hunter2",
+        "unix://:hunter2@",
+        "unix://:hunter2@host/path",
         "redis://host/0?password=hunter2",
         "redis://host/hunter2",
         "redis://host/0#hunter2",
@@ -138,7 +145,6 @@ def test_a_url_that_cannot_be_used_is_an_error_at_decoration(url: str) -> None:
         "//host?password=hunter2",
         "my_redis://:hunter2@host",
         "my_redis://host?password=hunter2",
-        "redis://:[hunter2]@host",
         "redis://:[hunter2@host",
         "redis://:hunter2℀@host",
         "redis://[::1]hunter2",
@@ -160,9 +166,15 @@ def test_a_password_is_never_repeated(url: str) -> None:
 @example("", "℀", "redis://:{}@host")
 @example("@", "/", "redis://user:{}@host")
 def test_no_password_is_ever_repeated(before: str, after: str, url: str) -> None:
-    with pytest.raises(ConfigurationError) as refusal:
-        check_backend(url.format(f"{before}hunter2{after}"))
-    assert "hunter2" not in str(refusal.value)
+    assert "hunter2" not in _refusal(url.format(f"{before}hunter2{after}"))
+
+
+def _refusal(url: str) -> str:
+    try:
+        check_backend(url)
+    except ConfigurationError as refusal:
+        return str(refusal)
+    return ""
 
 
 def test_a_store_is_opened_with_its_bounds_and_its_clock(clock: FakeClock) -> None:
@@ -280,7 +292,7 @@ def test_a_scheme_may_come_with_a_package(
     for _ in range(2):
         assert isinstance(open_store("place://a", {}), Place)
     assert loaded == ["place"]
-    with pytest.raises(ConfigurationError, match="there is memory://…, place://…, sqlite://…"):
+    with pytest.raises(ConfigurationError, match="there is memory://…, place://…, redis://"):
         check_backend("another://a")
 
 

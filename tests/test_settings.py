@@ -170,8 +170,8 @@ def test_the_environment_is_the_process_s(monkeypatch: pytest.MonkeyPatch) -> No
         ("LLMCACHE_TTL", "1e400"),
         ("LLMCACHE_TTL", "true"),
         ("LLMCACHE_URL", "nowhere"),
-        ("LLMCACHE_URL", "redis://:hunter2@host/0"),
-        ("LLMCACHE_URL", "redis://:[hunter2]@host/0"),
+        ("LLMCACHE_URL", "nosuch://:hunter2@host/0"),
+        ("LLMCACHE_URL", "redis://:[hunter2]@host/zero"),
     ],
 )
 def test_a_bad_value_is_refused_by_its_variable(variable: str, value: str) -> None:

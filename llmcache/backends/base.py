@@ -15,6 +15,10 @@ DEFAULT_TIMEOUT = 0.1
 """Seconds that a store may add to a call, for its look-up and its storing together."""
 
 
+class SlowTransfer(TimeoutError):
+    """The time was over while a large value was on its way: the store itself is well."""
+
+
 class Usage(NamedTuple):
     """How much a store holds, ``None`` where only a scan could tell.
 

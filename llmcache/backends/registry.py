@@ -14,11 +14,14 @@ from typing import Any, Final, TypeAlias
 from llmcache.backends.base import DEFAULT_TIMEOUT, Store
 from llmcache.backends.memory import MemoryStore
 from llmcache.backends.urls import BackendURL, parse_url
-from llmcache.errors import ConfigurationError, LLMCacheError
+from llmcache.errors import ConfigurationError, LLMCacheError, MissingExtra
 from llmcache.policy import (
+    DEFAULT_CONNECT_TIMEOUT,
+    DEFAULT_CONNECTIONS,
     DEFAULT_FILE_BYTES,
     DEFAULT_FILE_SIZE,
     DEFAULT_MAX_SIZE,
+    DEFAULT_PREFIX,
     Clock,
     parse_bound,
 )
@@ -31,7 +34,12 @@ ENTRY_POINTS: Final = "llmcache.backends"
 SETTINGS: Final = ("compress", "max_value_bytes", "ttl")
 """Options of a URL that are not the store's, but of those who use it."""
 
+REDIS: Final = ("redis", "rediss", "unix")
+"""Schemes of a Redis server."""
+
 _BOUNDS: Final = ("max_bytes", "max_size")
+_WHOLE: Final = (*_BOUNDS, "max_connections")
+_SECONDS: Final = ("connect_timeout", "timeout")
 
 Factory: TypeAlias = "Callable[..., Store]"
 """Makes a store of a URL's address, and of those keyword options that it has parameters for."""
@@ -49,9 +57,10 @@ def register_backend(scheme: str, factory: Factory) -> None:
         scheme: lower case, such as ``"mystore"``.
         factory: gets the address as it is written, and options by keyword. Its
             keyword-only parameters are the options that the store has:
-            ``max_size`` and ``max_bytes`` (whole numbers), ``timeout``
-            (seconds), ``clock`` (a `Clock`), and texts of any other name. It
-            must not open anything; the store's first use does.
+            ``max_size``, ``max_bytes`` and ``max_connections`` (whole numbers),
+            ``timeout`` and ``connect_timeout`` (seconds), ``clock`` (a
+            `Clock`), and texts of any other name. It must not open anything;
+            the store's first use does.
 
     Raises:
         ConfigurationError: if *scheme* is none, or is one of llmcache's own.
@@ -147,7 +156,7 @@ def _options_of(factory: Factory) -> set[str]:
 
 def _parsed(url: BackendURL, name: str) -> Any:
     written = url.options[name]
-    if name in _BOUNDS:
+    if name in _WHOLE:
         value = int(written) if written.isascii() and written.isdigit() else None
         try:
             return parse_bound(name, value)
@@ -155,13 +164,13 @@ def _parsed(url: BackendURL, name: str) -> Any:
             raise ConfigurationError(
                 f"backend: {name} of {url} is not a positive whole number"
             ) from None
-    if name == "timeout":
+    if name in _SECONDS:
         try:
             seconds = float(written)
         except ValueError:
             seconds = 0.0
         if not 0 < seconds < inf:
-            raise ConfigurationError(f"backend: timeout of {url} is not a number of seconds")
+            raise ConfigurationError(f"backend: {name} of {url} is not a number of seconds")
         return seconds
     return written
 
@@ -230,5 +239,90 @@ def cache_directory(
     return (Path(caches) if caches.startswith("/") else Path.home() / ".cache") / "llmcache"
 
 
-_OWN: Final[dict[str, Factory]] = {"memory": _memory, "sqlite": _sqlite}
+def _redis(
+    scheme: str, address: str, written: Mapping[str, str], given: Mapping[str, Any]
+) -> Store:
+    """Return the store of a Redis server.
+
+    Args:
+        scheme: of its URL.
+        address: likewise.
+        written: options that stay in the URL.
+        given: the store's others.
+    """
+    try:
+        from llmcache.backends.redis import RedisStore  # noqa: PLC0415
+    except ModuleNotFoundError:
+        raise MissingExtra(f'backend: {scheme}:// needs: pip install "llmcache[redis]"') from None
+    from urllib.parse import urlencode  # noqa: PLC0415
+
+    query = urlencode({name: value for name, value in written.items() if value})
+    return RedisStore(f"{scheme}://{address}?{query}".removesuffix("?"), **given)
+
+
+def _redis_scheme(scheme: str) -> Factory:
+    def factory(
+        address: str,
+        *,
+        db: str = "",
+        prefix: str = DEFAULT_PREFIX,
+        timeout: float = DEFAULT_TIMEOUT,
+        connect_timeout: float = DEFAULT_CONNECT_TIMEOUT,
+        max_connections: int = DEFAULT_CONNECTIONS,
+        clock: Clock,
+    ) -> Store:
+        given = {
+            "prefix": prefix,
+            "timeout": timeout,
+            "connect_timeout": connect_timeout,
+            "max_connections": max_connections,
+            "clock": clock,
+        }
+        return _redis(scheme, address, {"db": db}, given)
+
+    return factory
+
+
+def _rediss(
+    address: str,
+    *,
+    db: str = "",
+    ssl_ca_certs: str = "",
+    ssl_ca_path: str = "",
+    ssl_cert_reqs: str = "",
+    ssl_certfile: str = "",
+    ssl_check_hostname: str = "",
+    ssl_keyfile: str = "",
+    prefix: str = DEFAULT_PREFIX,
+    timeout: float = DEFAULT_TIMEOUT,
+    connect_timeout: float = DEFAULT_CONNECT_TIMEOUT,
+    max_connections: int = DEFAULT_CONNECTIONS,
+    clock: Clock,
+) -> Store:
+    written = {
+        "db": db,
+        "ssl_ca_certs": ssl_ca_certs,
+        "ssl_ca_path": ssl_ca_path,
+        "ssl_cert_reqs": ssl_cert_reqs,
+        "ssl_certfile": ssl_certfile,
+        "ssl_check_hostname": ssl_check_hostname,
+        "ssl_keyfile": ssl_keyfile,
+    }
+    given = {
+        "prefix": prefix,
+        "timeout": timeout,
+        "connect_timeout": connect_timeout,
+        "max_connections": max_connections,
+        "clock": clock,
+    }
+    return _redis("rediss", address, written, given)
+
+
+_OWN: Final[dict[str, Factory]] = {
+    "memory": _memory,
+    "sqlite": _sqlite,
+    "redis": _redis_scheme("redis"),
+    "rediss": _rediss,
+    "unix": _redis_scheme("unix"),
+}
 _registered: Final[dict[str, Factory]] = {}

@@ -6,10 +6,12 @@ import itertools
 from pathlib import Path
 
 import pytest
+from redis_servers import Server
 
 from llmcache import Clock
 from llmcache.backends.base import Store
 from llmcache.backends.memory import MemoryStore
+from llmcache.backends.redis import RedisStore
 from llmcache.backends.sqlite import SQLiteStore
 from llmcache.testing import StoreSuite, assert_stores_agree
 
@@ -39,6 +41,26 @@ class TestSharedSQLiteStore(TestSQLiteStore):
         with_prefix.set("g:a", b"theirs", 1e9)
         with_prefix.close()
         return SQLiteStore(path, prefix="ours:", timeout=PATIENCE, clock=clock)
+
+
+class TestRedisStore(StoreSuite):
+    """A server that others use too, under prefixes that look like patterns."""
+
+    takes_clock = False
+    persistent = True
+
+    @pytest.fixture(autouse=True)
+    def _place(self, shared_server: Server) -> None:
+        self.url = shared_server.url
+        self.prefixes = (f"[o]u*?\\{number}:" for number in itertools.count())
+        with shared_server.client as client:
+            client.flushall()
+
+    def make_store(self, clock: Clock) -> Store:
+        theirs = RedisStore(self.url, prefix="[o]ur", timeout=PATIENCE)
+        theirs.set("g:a", b"theirs", 1e9)
+        theirs.close()
+        return RedisStore(self.url, prefix=next(self.prefixes), timeout=PATIENCE, clock=clock)
 
 
 def test_all_stores_agree(tmp_path: Path) -> None:

@@ -1,0 +1,273 @@
+"""The store in a Redis server: answers that machines share."""
+
+from __future__ import annotations
+
+import os
+import re
+from math import inf
+from time import monotonic
+from typing import Any, Final, NamedTuple
+from weakref import WeakSet
+
+from redis import ResponseError
+
+from llmcache.backends.base import DEFAULT_TIMEOUT, Store
+from llmcache.backends.redis_address import parse_address
+from llmcache.backends.redis_links import Command, Expected, Link, Links
+from llmcache.backends.redis_tasks import Loops, TaskLink
+from llmcache.policy import (
+    DEFAULT_CONNECT_TIMEOUT,
+    DEFAULT_CONNECTIONS,
+    DEFAULT_PREFIX,
+    Clock,
+    parse_bound,
+)
+
+BATCH: Final = 1000
+"""Keys that the server looks at in one go, while it serves nobody else."""
+
+_PATIENCE: Final = 1.0
+_LONGEST: Final = 1e12
+_START: Final = b"0"
+_SPECIAL: Final = re.compile(r"[*?\[\]^\\]")
+_WRONG_TYPE: Final = "WRONGTYPE"
+
+
+class Count(NamedTuple):
+    """How many entries there are.
+
+    Args:
+        entries: their number.
+        is_estimate: whether there was no time to count them all.
+    """
+
+    entries: int
+    is_estimate: bool
+
+
+class RedisStore(Store):
+    """Keeps the entries in a Redis or Valkey server, which lets each expire.
+
+    - No method makes its caller wait longer than it may. A connection is made
+      in the background; until there is one, callers are told that they had no
+      more time.
+    - A connection serves one exchange at a time, and is thrown away unless that
+      ends well: no interrupt, cancellation or timeout can hand one caller the
+      reply to another.
+    - Nothing is tried again, but once what was asked over a connection that the
+      server had closed in the meantime.
+    - What is no text under a key of this store is nothing to `get`, which
+      leaves it alone; `set` replaces it.
+    - Each event loop has connections of its own, and so has a process that was
+      forked. None is open before the first use or after `close`.
+
+    Args:
+        url: ``redis://user:password@host:port/database``, ``rediss://``
+            likewise for TLS, or ``unix:///path/of/socket?db=database``.
+        prefix: of every key.
+        timeout: seconds that it may add to one call altogether.
+        connect_timeout: seconds until a connection must be made.
+        max_connections: the most connections for all threads together, and for
+            all tasks of one event loop.
+        clock: not used: the server's decides.
+
+    Raises:
+        ConfigurationError: if *url* cannot be meant.
+        redis.RedisError, OSError, TimeoutError: from every method that cannot
+            do its work.
+
+    Example:
+        >>> store = RedisStore("redis://localhost")  # doctest: +SKIP
+        >>> store.set("group:name", b"answer", 60.0)  # doctest: +SKIP
+        True
+        >>> store.get("group:name")  # doctest: +SKIP
+        b'answer'
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        prefix: str = DEFAULT_PREFIX,
+        timeout: float = DEFAULT_TIMEOUT,
+        connect_timeout: float = DEFAULT_CONNECT_TIMEOUT,
+        max_connections: int = DEFAULT_CONNECTIONS,
+        clock: Clock | None = None,
+    ) -> None:
+        address = parse_address(url)
+        self.prefix = prefix
+        self.timeout = timeout
+        self._timeout = timeout
+        self.connect_timeout = connect_timeout
+        self.max_connections = parse_bound("max_connections", max_connections)
+        self._connect = lambda: Link(address, connect_timeout)
+        self._loops = Loops(lambda: TaskLink.connect(address, connect_timeout), max_connections)
+        self._links = Links(self._connect, max_connections)
+        _stores.add(self)
+
+    def get(self, key: str, within: float = inf) -> bytes | None:
+        """Return what is stored under *key*, ``None`` for nothing."""
+        try:
+            found: bytes | None = self._ask(
+                self._at_most(within), _is_entry, "GET", self.prefix + key
+            )
+        except ResponseError as error:
+            _check_type(error)
+            return None
+        return found
+
+    def set(self, key: str, data: bytes, ttl: float, within: float = inf) -> bool:
+        """Store *data* for *ttl* seconds; say whether it was stored."""
+        life = _life(ttl)
+        if life is None:
+            self.delete(key, within)
+            return False
+        return bool(self._ask(self._at_most(within), _is_ok, "SET", self.prefix + key, data, *life))
+
+    def delete(self, key: str, within: float = inf) -> bool:
+        """Forget *key*; say whether there was something to forget."""
+        return bool(self._ask(self._at_most(within), _is_number, "UNLINK", self.prefix + key))
+
+    def clear(self, group: str) -> None:
+        """Forget all keys of *group*, a batch at a time; it is no part of a call and may wait."""
+        cursor = _START
+        while True:
+            cursor, keys = self._ask(_PATIENCE, _is_batch, *self._scan(group, cursor))
+            if keys:
+                self._ask(_PATIENCE, _is_number, "UNLINK", *keys)
+            if cursor == _START:
+                return
+
+    def count(self, group: str, within: float = inf) -> Count:
+        """Return the number of entries in *group*, an estimate if time is short."""
+        ends = monotonic() + min(within, self._timeout)
+        cursor, found, seen = _START, set[bytes](), 0
+        while seen == 0 or cursor != _START:
+            try:
+                command = self._scan(group, cursor)
+                cursor, keys = self._ask(ends - monotonic(), _is_batch, *command)
+            except TimeoutError:
+                if seen == 0:
+                    raise
+                total = self._ask(self._timeout, _is_number, "DBSIZE")
+                return Count(round(len(found) * max(total / seen, 1)), is_estimate=True)
+            found.update(keys)
+            seen += BATCH
+        return Count(len(found), is_estimate=False)
+
+    def close(self) -> None:
+        """Close all connections; those of other event loops close when these run or end."""
+        self._close_links()
+        self._loops.close()
+
+    async def aget(self, key: str, within: float = inf) -> bytes | None:
+        """Do as `get`, without blocking the event loop."""
+        try:
+            found: bytes | None = await self._aask(
+                self._at_most(within), _is_entry, "GET", self.prefix + key
+            )
+        except ResponseError as error:
+            _check_type(error)
+            return None
+        return found
+
+    async def aset(self, key: str, data: bytes, ttl: float, within: float = inf) -> bool:
+        """Do as `set`, without blocking the event loop."""
+        life = _life(ttl)
+        if life is None:
+            await self.adelete(key, within)
+            return False
+        return bool(
+            await self._aask(self._at_most(within), _is_ok, "SET", self.prefix + key, data, *life)
+        )
+
+    async def adelete(self, key: str, within: float = inf) -> bool:
+        """Do as `delete`, without blocking the event loop."""
+        return bool(
+            await self._aask(self._at_most(within), _is_number, "UNLINK", self.prefix + key)
+        )
+
+    async def aclear(self, group: str) -> None:
+        """Do as `clear`, without blocking the event loop."""
+        cursor = _START
+        while True:
+            cursor, keys = await self._aask(_PATIENCE, _is_batch, *self._scan(group, cursor))
+            if keys:
+                await self._aask(_PATIENCE, _is_number, "UNLINK", *keys)
+            if cursor == _START:
+                return
+
+    async def aclose(self) -> None:
+        """Do as `close`, without blocking the event loop."""
+        self._close_links()
+        await self._loops.aclose()
+
+    def _ask(self, within: float, expected: Expected, *command: str | bytes | int) -> Any:
+        return self._links.ask(command, expected, monotonic() + within)
+
+    async def _aask(self, within: float, expected: Expected, *command: str | bytes | int) -> Any:
+        return await self._loops.ask(command, expected, within)
+
+    def _at_most(self, within: float) -> float:
+        return min(within, self._timeout)
+
+    def _scan(self, group: str, cursor: bytes) -> Command:
+        pattern = _SPECIAL.sub(r"\\\g<0>", f"{self.prefix}{group}:") + "*"
+        return "SCAN", cursor, "MATCH", pattern, "COUNT", BATCH
+
+    def _close_links(self) -> None:
+        links, self._links = self._links, Links(self._connect, self.max_connections)
+        links.close()
+
+    def _forget(self) -> None:
+        """Begin anew, in a process that was forked."""
+        self._links = Links(self._connect, self.max_connections)
+        self._loops.forget()
+
+
+def _life(ttl: float) -> Command | None:
+    """Return how long to keep an entry, as `SET` takes it; ``None`` for not at all."""
+    if ttl == inf:
+        return ()
+    milliseconds = int(min(ttl, _LONGEST) * 1000) if ttl > 0 else 0
+    return ("PX", milliseconds) if milliseconds else None
+
+
+def _check_type(error: ResponseError) -> None:
+    """Raise *error*, unless it says that something is there which is no text."""
+    if not str(error).startswith(_WRONG_TYPE):
+        raise error
+
+
+def _is_entry(reply: Any) -> bool:
+    return reply is None or isinstance(reply, bytes)
+
+
+def _is_ok(reply: Any) -> bool:
+    return bool(reply == b"OK")
+
+
+def _is_number(reply: Any) -> bool:
+    return isinstance(reply, int)
+
+
+def _is_batch(reply: Any) -> bool:
+    return (
+        isinstance(reply, list)
+        and len(reply) == 2
+        and isinstance(reply[0], bytes)
+        and isinstance(reply[1], list)
+        and all(isinstance(key, bytes) for key in reply[1])
+    )
+
+
+_stores: Final[WeakSet[RedisStore]] = WeakSet()
+
+
+def _after_fork_in_child() -> None:  # pragma: no cover - where nobody measures
+    for store in list(_stores):
+        store._forget()
+
+
+if hasattr(os, "register_at_fork"):  # pragma: no branch - Windows
+    os.register_at_fork(after_in_child=_after_fork_in_child)

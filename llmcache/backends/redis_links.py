@@ -1,0 +1,395 @@
+"""The connections of one process to one Redis server, for its threads."""
+
+from __future__ import annotations
+
+import _thread
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from math import inf
+from queue import Empty, SimpleQueue
+from time import monotonic
+from typing import Any, Final, NamedTuple, TypeAlias
+from weakref import ref
+
+import redis
+from redis._parsers import _RESP2Parser
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from llmcache.backends.base import SlowTransfer
+from llmcache.backends.redis_address import Address
+from llmcache.errors import StoreUnavailable
+
+Command: TypeAlias = "tuple[str | bytes | int, ...]"
+Expected: TypeAlias = "Callable[[Any], bool]"
+"""Whether a reply can be the answer to what was asked."""
+
+SETTINGS: Final[dict[str, Any]] = {
+    "protocol": 2,
+    "health_check_interval": 0,
+    "decode_responses": False,
+}
+"""What redis-py must not choose: every server speaks RESP2, which has no notifications."""
+
+with suppress(ImportError):  # older ones have none
+    from redis.driver_info import DriverInfo
+
+    # redis-py would read a file for that, for every connection.
+    SETTINGS["driver_info"] = DriverInfo()
+
+LARGE: Final = 1 << 16
+"""Bytes that only a large value has; as many within its time are no sign of a server that fails."""
+
+
+class Progress:
+    """How far an exchange is.
+
+    Attributes:
+        received: bytes of the reply.
+    """
+
+    def begin(self, deadline: float) -> None:
+        """Begin another exchange, which ends at *deadline* in seconds of `time.monotonic`."""
+        self.received = self._moved = 0
+        self._last = -inf
+        self._halfway = (monotonic() + deadline) / 2
+
+    def sent(self, size: int) -> None:
+        """Take note of so many bytes of the request that are on their way."""
+        self._moved += size
+        self._last = monotonic()
+
+    def got(self, size: int) -> None:
+        """Take note of so many bytes of the reply."""
+        self.received += size
+        self.sent(size)
+
+    def late(self) -> TimeoutError:
+        """Return the error that says that it took too long: because of its size, or for no reason.
+
+        A server that died in between moves nothing any more, and what a
+        request fills at once are the buffers of this machine.
+        """
+        large = self._moved >= LARGE and self._last > self._halfway
+        kind = SlowTransfer if large else TimeoutError
+        return kind("the server has not answered in time")
+
+
+class Wire:
+    """A socket all of whose reads and writes end at one deadline.
+
+    redis-py bounds each of them alone: a server that sends a byte at a time
+    would keep its caller for ever.
+
+    Args:
+        socket: what redis-py has connected.
+        deadline: in seconds of `time.monotonic`.
+
+    Attributes:
+        progress: of the exchange that goes on.
+    """
+
+    def __init__(self, socket: Any, deadline: float) -> None:
+        self._socket = socket
+        self._polls = False
+        self.progress = Progress()
+        self.begin(deadline)
+
+    def begin(self, deadline: float) -> None:
+        """Begin another exchange."""
+        self._deadline = deadline
+        self.progress.begin(deadline)
+
+    def recv(self, size: int) -> bytes:
+        self._arm()
+        data: bytes = self._socket.recv(size)
+        self.progress.got(len(data))
+        return data
+
+    def recv_into(self, buffer: Any) -> int:
+        self._arm()
+        size: int = self._socket.recv_into(buffer)
+        self.progress.got(size)
+        return size
+
+    def sendall(self, data: bytes) -> None:
+        left = memoryview(data)
+        while left:
+            self._arm()
+            sent = self._socket.send(left)
+            self.progress.sent(sent)
+            left = left[sent:]
+
+    def settimeout(self, seconds: float | None) -> None:
+        """Poll from now on, if *seconds* is zero; the deadline bounds everything else."""
+        self._polls = seconds == 0
+
+    def shutdown(self, how: int) -> None:
+        self._socket.shutdown(how)
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def _arm(self) -> None:
+        left = 0.0 if self._polls else self._deadline - monotonic()
+        if left <= 0 and not self._polls:
+            raise TimeoutError
+        self._socket.settimeout(left)
+
+
+class _Packer:
+    """Writes commands as they go over the wire.
+
+    That of hiredis, which redis-py takes where it is installed, can end the
+    process if a signal handler raises in the middle of it.
+    """
+
+    def pack(self, *parts: str | bytes | int) -> list[bytes]:
+        written = [b"*%d\r\n" % len(parts)]
+        for part in parts:
+            data = part if isinstance(part, bytes) else str(part).encode()
+            written.append(b"$%d\r\n%b\r\n" % (len(data), data))
+        return [b"".join(written)]
+
+
+class _Wired:
+    """A connection of redis-py over a `Wire`."""
+
+    wire: Wire
+    deadline: float
+
+    def _connect(self) -> Any:
+        self.wire = Wire(super()._connect(), self.deadline)  # type: ignore[misc]
+        return self.wire
+
+
+class _TCP(_Wired, redis.Connection):
+    pass
+
+
+class _TLS(_Wired, redis.SSLConnection):
+    pass
+
+
+class _Unix(_Wired, redis.UnixDomainSocketConnection):
+    pass
+
+
+_KINDS: Final[dict[str, Any]] = {"redis": _TCP, "rediss": _TLS, "unix": _Unix}
+
+
+class Link:
+    """One connection, which is asked one thing after the other.
+
+    Args:
+        address: of the server.
+        connect_timeout: seconds until it must be connected.
+
+    Raises:
+        redis.RedisError, OSError: if it cannot be.
+
+    Attributes:
+        closed: whether it is.
+    """
+
+    closed = False
+
+    def __init__(self, address: Address, connect_timeout: float) -> None:
+        self._connection = connection = _KINDS[address.scheme](
+            **address.arguments(),
+            **SETTINGS,
+            retry=Retry(NoBackoff(), 0),
+            command_packer=_Packer(),
+            parser_class=_RESP2Parser,
+            socket_timeout=connect_timeout,
+            socket_connect_timeout=connect_timeout,
+        )
+        connection.deadline = monotonic() + connect_timeout
+        connection.connect()
+
+    def ask(self, command: Command, deadline: float) -> Any:
+        """Return the reply to *command*.
+
+        Raises:
+            TimeoutError: there was none at *deadline*.
+            redis.ResponseError: the reply is an error, and whole.
+            redis.RedisError, OSError: there is no reply.
+        """
+        wire = self._connection.wire
+        wire.begin(deadline)
+        try:
+            self._connection.send_command(*command, check_health=False)
+            return self._connection.read_response(disable_decoding=True)
+        except redis.TimeoutError:
+            raise wire.progress.late() from None
+
+    def is_stale(self, error: Exception) -> bool:
+        """Say whether *error* may only mean that the server had closed this connection before."""
+        return (
+            isinstance(error, redis.ConnectionError) and not self._connection.wire.progress.received
+        )
+
+    def is_usable(self) -> bool:
+        """Say whether it is connected, and the server has said nothing that it was not asked."""
+        try:
+            return not self.closed and not self._connection.can_read(0)
+        except (redis.RedisError, OSError):
+            return False
+
+    def close(self) -> None:
+        """Close it; a fork's copy of the parent's connection is left to the parent."""
+        self.closed = True
+        self._connection.disconnect()
+
+
+class Failure(NamedTuple):
+    """Says to who waits for a connection that there will be none."""
+
+    error: Exception
+    time: float
+
+
+class Links:
+    """Gives each exchange a connection of its own.
+
+    - Connections are made by threads in the background, so that nobody waits
+      for one longer than it may: it will be there for who comes next.
+    - Between two exchanges a connection is here, within one it is not. One
+      whose exchange does not end well does not come back, whatever ends it:
+      nobody can read another's reply.
+    - What is open is counted by what there is, not by who says that it took or
+      gave something: no exception at whatever instant makes the pool smaller.
+    - Signal handlers may use it in the middle of anything.
+
+    Args:
+        connect: makes a connection.
+        limit: the most connections.
+    """
+
+    def __init__(self, connect: Callable[[], Link], limit: int) -> None:
+        self._connect = connect
+        self._limit = limit
+        self._ready: SimpleQueue[Link | Failure] = SimpleQueue()
+        self._lock = threading.RLock()
+        self._open: list[ref[Link]] = []
+        self._attempts: set[object] = set()
+        self._waiting: set[int] = set()
+        self._closed = False
+
+    def ask(self, command: Command, expected: Expected, deadline: float) -> Any:
+        """Return the reply to *command*, from another connection if the first is found closed.
+
+        Args:
+            command: what to ask, which does no harm if it is asked twice.
+            expected: what the reply must be like.
+            deadline: in seconds of `time.monotonic`.
+
+        Raises:
+            TimeoutError: there was none at *deadline*.
+            redis.RedisError, OSError: there is none.
+        """
+        link = self._take(deadline)
+        try:
+            return self._exchange(link, command, expected, deadline)
+        except redis.RedisError as error:
+            if not link.is_stale(error):
+                raise
+        return self._exchange(self._take(deadline), command, expected, deadline)
+
+    def close(self) -> None:
+        """Close all connections, those in use when they have been used."""
+        self._closed = True
+        with suppress(Empty):
+            while True:
+                self._drop(self._ready.get_nowait())
+
+    def _exchange(self, link: Link, command: Command, expected: Expected, deadline: float) -> Any:
+        try:
+            reply = link.ask(command, deadline)
+            if not expected(reply):
+                raise redis.InvalidResponse(f"this is no answer to {command[0]!r}")
+        except redis.ResponseError:
+            self._put(link)
+            raise
+        except BaseException:
+            self._drop(link)
+            raise
+        self._put(link)
+        return reply
+
+    def _take(self, deadline: float) -> Link:
+        started = monotonic()
+        while True:
+            if monotonic() >= deadline:
+                raise TimeoutError("there is no time for a connection")
+            try:
+                found = self._ready.get_nowait()
+            except Empty:
+                found = self._wait(deadline)
+            if isinstance(found, Link):
+                if found.is_usable():
+                    return found
+                self._drop(found)
+            elif found.time >= started:
+                why = type(found.error).__qualname__
+                raise StoreUnavailable(f"cannot connect ({why})") from found.error
+
+    def _wait(self, deadline: float) -> Link | Failure:
+        me = threading.get_ident()
+        self._waiting.add(me)
+        try:
+            self._begin_to_connect()
+            return self._ready.get(timeout=min(deadline - monotonic(), threading.TIMEOUT_MAX))
+        except (Empty, ValueError):
+            raise TimeoutError("no connection is ready in time") from None
+        finally:
+            self._waiting.discard(me)
+
+    def _put(self, link: Link) -> None:
+        self._ready.put(link)
+        if self._closed and not self._waiting:
+            self.close()
+
+    def _drop(self, link: Link | Failure) -> None:
+        if isinstance(link, Link):
+            link.close()
+        if self._waiting:
+            with suppress(RuntimeError):
+                self._begin_to_connect()
+
+    def _begin_to_connect(self) -> None:
+        with self._lock:
+            if self._is_short():
+                # `threading.Thread` waits until it runs, and an exception from a
+                # signal handler in the middle of that would be lost.
+                _thread.start_new_thread(self._attempt, ())
+
+    def _is_short(self) -> bool:
+        """Say whether there may be another connection, and somebody needs it."""
+        links = [(here, here()) for here in self._open]
+        self._open = [here for here, link in links if link is not None and not link.closed]
+        attempts = len(self._attempts)
+        return attempts < len(self._waiting) and attempts + len(self._open) < self._limit
+
+    def _attempt(self) -> None:  # pragma: no cover - where nobody measures
+        me = object()
+        with self._lock:
+            if not self._is_short():
+                return
+            self._attempts.add(me)
+        outcome: Link | Failure
+        try:
+            outcome = self._connect()
+        except Exception as error:  # noqa: BLE001
+            outcome = Failure(error, monotonic())
+        # Who finds the new connection broken needs another attempt at once.
+        with self._lock:
+            self._attempts.discard(me)
+            if isinstance(outcome, Link):
+                self._open.append(ref(outcome))
+        if isinstance(outcome, Link):
+            self._put(outcome)
+        else:
+            for _ in range(len(self._waiting)):
+                self._ready.put(outcome)

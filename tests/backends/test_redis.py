@@ -1,0 +1,640 @@
+"""The Redis store: what is particular to it."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import gc
+import ipaddress
+import os
+import ssl
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from math import inf
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from redis_chaos import Proxy
+from redis_servers import HANG, Server, free_port, until
+from stand_ins import FakeClock
+from twins import World, worlds
+
+import llmcache
+from llmcache import (
+    CacheConfig,
+    CacheManager,
+    Clock,
+    ConfigurationError,
+    MissingExtra,
+    RedisCacheBackend,
+    llm_cached,
+)
+from llmcache.backends.base import SlowTransfer
+from llmcache.backends.redis import Count, RedisStore
+from llmcache.backends.redis_address import parse_address
+from llmcache.backends.registry import open_store
+from llmcache.guard import Guard, GuardedVisit
+from llmcache.ports import SyncPort, drive
+
+NOW = {"clock": Clock()}
+
+
+@pytest.fixture
+def url(shared_server: Server) -> str:
+    with shared_server.client as client:
+        client.flushall()
+    return shared_server.url
+
+
+@pytest.fixture
+def store(url: str) -> Iterator[RedisStore]:
+    store = RedisStore(url, timeout=HANG)
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def client(shared_server: Server) -> Iterator[redis.Redis]:
+    with shared_server.client as client:
+        yield client
+
+
+@pytest.mark.parametrize(
+    ("url", "arguments"),
+    [
+        ("redis", {"host": "localhost", "port": 6379, "db": 0}),
+        ("redis://", {"host": "localhost", "port": 6379, "db": 0}),
+        ("redis://cache:7000/3", {"host": "cache", "port": 7000, "db": 3}),
+        ("redis://cache/3?db=4", {"db": 4}),
+        ("redis://[::1]:7000", {"host": "::1", "port": 7000}),
+        ("redis://user:p%40ss@cache", {"username": "user", "password": "p@ss"}),
+        ("redis://:p:w@cache", {"username": None, "password": "p:w"}),
+        ("redis://user@cache", {"username": "user", "password": None}),
+        ("unix:///run/my%20socket?db=2", {"path": "/run/my socket", "db": 2}),
+        ("unix://user:pw@/run/socket", {"path": "/run/socket", "password": "pw"}),
+        (
+            "rediss://h?ssl_cert_reqs=none&ssl_check_hostname=no&ssl_ca_certs=/a",
+            {"ssl_cert_reqs": "none", "ssl_check_hostname": False, "ssl_ca_certs": "/a"},
+        ),
+    ],
+)
+def test_a_url_says_where_the_server_is(url: str, arguments: dict[str, Any]) -> None:
+    found = parse_address(url).arguments()
+    assert {name: found[name] for name in arguments} == arguments
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://host",
+        "redis://host/one",
+        "redis://host:port",
+        "redis://host:70000",
+        "redis://host:1:2",
+        "redis://ho st",
+        "redis://host?db=-1",
+        "redis://host?db=٣",
+        "redis://host?socket_timeout=5",
+        "redis://host?ssl_ca_certs=/a",
+        "rediss://host?ssl_cert_reqs=maybe",
+        "rediss://host?ssl_check_hostname=maybe",
+        "unix://host/path",
+        "unix://",
+        "unix",
+    ],
+)
+def test_a_url_that_cannot_be_meant_is_refused(url: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"^backend: "):
+        RedisStore(url)
+
+
+def test_an_address_shows_no_password() -> None:
+    assert "hunter2" not in repr(parse_address("redis://user:hunter2@host"))
+
+
+def test_a_backend_url_has_the_options_of_the_store() -> None:
+    store = open_store(
+        "redis://host/1?prefix=p:&timeout=0.5&connect_timeout=2&max_connections=3&ttl=5", NOW
+    )
+    assert isinstance(store, RedisStore)
+    assert (store.prefix, store.timeout) == ("p:", 0.5)
+    assert (store.connect_timeout, store.max_connections) == (2, 3)
+    assert isinstance(open_store("rediss://host?ssl_cert_reqs=none&db=1", NOW), RedisStore)
+    assert isinstance(open_store("unix:///run/socket?db=1", NOW), RedisStore)
+    with pytest.raises(ConfigurationError, match=r"has no option 'socket_timeout'; it has .*db"):
+        open_store("redis://host?socket_timeout=1", NOW)
+    with pytest.raises(ConfigurationError, match="max_connections"):
+        RedisStore("redis://host", max_connections=0)
+
+
+def test_without_redis_py_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(llmcache.backends.registry.sys.modules, "llmcache.backends.redis", None)
+    uses = (
+        lambda: llm_cached(backend="redis://host"),
+        lambda: RedisCacheBackend("redis://host"),
+        lambda: CacheManager(CacheConfig(True, "redis", redis_url="redis://host")),
+    )
+    for use in uses:
+        with pytest.raises(MissingExtra, match=r'needs: pip install "llmcache\[redis\]"$'):
+            use()
+
+
+def test_a_key_is_the_prefix_and_the_key(store: RedisStore, client: redis.Redis) -> None:
+    store.set("g:a", b"data", 60)
+    assert client.get("llm_cache:g:a") == b"data"
+
+
+@pytest.mark.parametrize(
+    ("ttl", "left"),
+    [(60, 60_000), (0.25, 250), (1.5, 1500), (1e-3, 1), (1e300, 10**15), (inf, -1)],
+)
+def test_the_server_lets_entries_expire(
+    store: RedisStore, client: redis.Redis, ttl: float, left: int
+) -> None:
+    stored = store.set("g:a", b"data", ttl)
+    found = client.pttl("llm_cache:g:a")
+    assert stored
+    assert found == -2 if left == 1 and found == -2 else left - 200 <= found <= left
+
+
+def test_a_foreign_type_is_nothing_and_is_left_alone(
+    store: RedisStore, client: redis.Redis
+) -> None:
+    client.rpush("llm_cache:g:a", "one", "two")
+    assert store.get("g:a") is None
+    assert asyncio.run(store.aget("g:a")) is None
+    assert client.lrange("llm_cache:g:a", 0, -1) == [b"one", b"two"]
+    assert store.set("g:a", b"data", 60)
+    assert store.get("g:a") == b"data"
+    client.rpush("llm_cache:g:b", "one")
+    assert store.delete("g:b")
+
+
+@worlds
+def test_foreign_values_are_misses_and_are_replaced(
+    world: World, store: RedisStore, client: redis.Redis
+) -> None:
+    calls = []
+
+    def answer(text: str) -> str:
+        calls.append(text)
+        return f"the answer to {text}"
+
+    ask = world.cached(answer, backend=store, name="ask")
+    world.run(ask("one"))
+    (one,) = client.keys()
+    theirs = client.get(one)
+    world.run(ask("two"))
+    (two,) = set(client.keys()) - {one}
+    ours = client.get(two)
+    assert ours
+    assert theirs
+    foreign = [b"", b"null", b'{"text": "hi"}', theirs, ours + b"x", b"\x80\x04K\x01."]
+    foreign += [ours[:size] for size in range(0, len(ours), 5)]
+    foreign += [_flipped(ours, bit) for bit in range(0, len(ours) * 8, 29)]
+    for data in foreign:
+        client.set(two, data)
+        calls.clear()
+        assert world.run(ask("two")) == "the answer to two"
+        assert calls == ["two"]
+        assert world.run(ask("two")) == "the answer to two"
+        assert calls == ["two"]
+    client.delete(two)
+    client.rpush(two, "list")
+    calls.clear()
+    assert [world.run(ask("two")) for _ in range(2)] == ["the answer to two"] * 2
+    assert calls == ["two"]
+
+
+def _flipped(data: bytes, bit: int) -> bytes:
+    changed = bytearray(data)
+    changed[bit // 8] ^= 1 << bit % 8
+    return bytes(changed)
+
+
+def test_many_entries_are_cleared_and_counted(store: RedisStore, client: redis.Redis) -> None:
+    pipeline = client.pipeline()
+    for number in range(2500):
+        pipeline.set(f"llm_cache:g:{number}", b"data")
+        pipeline.set(f"llm_cache:gg:{number}", b"data")
+    pipeline.execute()
+    assert store.usage("g") == (None, None)
+    assert store.count("g") == Count(2500, is_estimate=False)
+    store.clear("g")
+    assert store.count("g") == Count(0, is_estimate=False)
+    asyncio.run(store.aclear("gg"))
+    assert client.dbsize() == 0
+
+
+def test_a_count_without_time_is_an_estimate(server: Server) -> None:
+    with Proxy(server.port) as proxy, server.client as client:
+        store = RedisStore(proxy.url, timeout=0.5)
+        pipeline = client.pipeline()
+        for number in range(20_000):
+            pipeline.set(f"llm_cache:{'gh'[number % 2]}:{number}", b"")
+        pipeline.execute()
+        store.get("g:1")
+        proxy.delay = lambda: 0.05
+        entries, is_estimate = store.count("g")
+        assert is_estimate
+        assert 8000 < entries < 12_000
+        proxy.delay = lambda: 1.0
+        with pytest.raises(TimeoutError):
+            store.count("g")
+        store.close()
+
+
+def test_nothing_is_open_before_the_first_use_and_after_close(server: Server) -> None:
+    store = RedisStore(server.url, timeout=HANG)
+    assert server.clients() == 0
+
+    async def main() -> None:
+        await store.aget("g:a")
+        store.get("g:a")
+        assert server.clients() == 2
+        await store.aclose()
+        assert until(lambda: server.clients() == 0)
+        await store.aget("g:a")
+        store.close()
+        await asyncio.sleep(0.01)
+        assert until(lambda: server.clients() == 0)
+
+    asyncio.run(main())
+    store.get("g:a")
+    store.close()
+    assert until(lambda: server.clients() == 0)
+
+
+def test_a_store_that_nobody_has_any_more_is_closed(server: Server) -> None:
+    store = RedisStore(server.url, timeout=HANG)
+    store.get("g:a")
+    assert server.clients() == 1
+    del store
+    gc.collect()
+    assert until(lambda: server.clients() == 0)
+
+
+def test_event_loops_have_connections_of_their_own(server: Server) -> None:
+    store = RedisStore(server.url, timeout=HANG)
+    store.set("g:a", b"data", 60)
+
+    async def main() -> None:
+        for _ in range(20):
+            assert await store.aget("g:a") == b"data"
+
+    threads = [threading.Thread(target=lambda: asyncio.run(main())) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(HANG)
+    asyncio.run(main())
+    asyncio.run(main())
+    assert until(lambda: server.clients() == 1)
+    store.close()
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_an_event_loop_that_just_closes_breaks_nothing(server: Server) -> None:
+    store = RedisStore(server.url, timeout=HANG)
+    for _ in range(3):
+        loop = asyncio.new_event_loop()
+        assert loop.run_until_complete(store.aset("g:a", b"data", 60))
+        loop.close()
+    store.close()
+    del loop
+    gc.collect()
+    assert until(lambda: server.clients() == 0)
+
+
+def test_another_thread_may_close_what_a_running_loop_uses(server: Server) -> None:
+    store = RedisStore(server.url, timeout=HANG)
+
+    async def main() -> None:
+        await store.aset("g:a", b"data", 60)
+        for _ in range(20):
+            calls = [store.aget("g:a") for _ in range(20)]
+            found = asyncio.gather(*calls)
+            await asyncio.to_thread(store.close)
+            assert await found == [b"data"] * 20
+        store.close()
+
+    asyncio.run(main())
+    assert until(lambda: server.clients() == 0)
+
+
+def test_no_more_connections_than_there_may_be(server: Server) -> None:
+    store = RedisStore(server.url, timeout=HANG, max_connections=3)
+    store.set("g:a", b"data", 60)
+    most = []
+
+    def work() -> None:
+        for _ in range(30):
+            assert store.get("g:a") == b"data"
+
+    async def main() -> None:
+        found = await asyncio.gather(*(store.aget("g:a") for _ in range(200)))
+        assert found == [b"data"] * 200
+        most.append(server.clients())
+
+    threads = [threading.Thread(target=work) for _ in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(HANG)
+    assert server.clients() <= 3
+    asyncio.run(main())
+    assert most[0] <= 6
+    store.close()
+
+
+def test_connections_that_the_server_closed_are_replaced(server: Server) -> None:
+    store = RedisStore(server.url, timeout=HANG)
+    store.set("g:a", b"data", 60)
+
+    async def main() -> None:
+        with server.client as client:
+            for _ in range(5):
+                assert await store.aget("g:a") == b"data"
+                assert store.get("g:a") == b"data"
+                client.client_kill_filter(_type="normal", skipme=True)
+
+    asyncio.run(main())
+    store.close()
+
+
+def test_a_fork_opens_its_own_connections(server: Server) -> None:
+    store = RedisStore(server.url, timeout=HANG)
+    store.set("g:a", b"data", 60)
+
+    async def main() -> None:
+        await store.aget("g:a")
+        child = os.fork()
+        if child == 0:  # pragma: no cover - where nobody measures
+            os._exit(0 if store.get("g:a") == b"data" else 1)
+        _, status = await asyncio.to_thread(os.waitpid, child, 0)
+        assert status == 0
+        assert await store.aget("g:a") == b"data"
+        assert store.get("g:a") == b"data"
+
+    asyncio.run(main())
+    store.close()
+    assert until(lambda: server.clients() == 0)
+
+
+def test_a_fork_forgets_the_connections_of_its_parent(url: str) -> None:
+    store = RedisStore(url, timeout=HANG)
+
+    async def main() -> None:
+        await store.aset("g:a", b"data", 60)
+        before = store._links, store._loops._links
+        store._forget()
+        assert store._links is not before[0]
+        assert await store.aget("g:a") == b"data"
+        await store.aclose()
+        store._loops._links = before[1]
+        await store.aclose()
+        before[0].close()
+
+    asyncio.run(main())
+
+
+def test_a_connection_is_made_while_callers_pass_through() -> None:
+    with Proxy(free_port()) as nowhere:
+        store = RedisStore(nowhere.url, timeout=0.05, connect_timeout=0.2)
+        for within in (-1, 0):
+            with pytest.raises(TimeoutError):
+                store.get("g:a", within)
+            with pytest.raises(TimeoutError):
+                asyncio.run(store.aget("g:a", within))
+        with pytest.raises((OSError, redis.RedisError)):
+            store.get("g:a")
+
+
+@pytest.mark.parametrize("awaited", [False, True], ids=["sync", "async"])
+def test_a_slow_handshake_is_there_for_who_comes_later(server: Server, awaited: bool) -> None:
+    async def main(store: RedisStore) -> None:
+        with pytest.raises(TimeoutError):
+            await store.aget("g:a")
+        await asyncio.to_thread(until, server.clients)
+        proxy.calm()
+        started = time.monotonic()
+        while time.monotonic() < started + HANG:
+            with suppress(TimeoutError):
+                assert await store.aget("g:a") is None
+                break
+        assert proxy.connections == 1
+        await store.aclose()
+
+    with Proxy(server.port) as proxy:
+        proxy.delay = lambda: 0.7
+        store = RedisStore(proxy.url, timeout=0.5)
+        if awaited:
+            asyncio.run(main(store))
+            return
+        with pytest.raises(TimeoutError):
+            store.get("g:a")
+        until(server.clients)
+        proxy.calm()
+        assert until(lambda: store.get("g:a") is None)
+        assert proxy.connections == 1
+        store.close()
+
+
+def test_a_blocking_call_works_inside_an_event_loop_that_is_silent(server: Server) -> None:
+    store = RedisStore(server.url)
+
+    async def main() -> None:
+        await store.aget("g:a")
+        server.pause()
+        started = time.monotonic()
+        with pytest.raises(TimeoutError):
+            store.get("g:a")
+        with pytest.raises(TimeoutError):
+            await store.aget("g:a")
+        assert time.monotonic() - started < 1
+        server.go_on()
+
+    asyncio.run(main())
+    store.close()
+
+
+def test_who_cancels_everything_breaks_no_call(server: Server) -> None:
+    store = RedisStore(server.url, timeout=HANG)
+
+    async def main() -> None:
+        await store.aget("g:a")
+        server.pause()
+        asking = asyncio.ensure_future(store.aget("g:a"))
+        await asyncio.sleep(0.01)
+        for task in asyncio.all_tasks() - {asyncio.current_task(), asking}:
+            task.cancel()
+        with pytest.raises(llmcache.StoreUnavailable):
+            await asking
+        server.go_on()
+        await store.aclose()
+
+    asyncio.run(main())
+
+
+def test_a_unix_socket(server: Server) -> None:
+    store = RedisStore(f"unix://{server.socket}?db=1", timeout=HANG)
+    assert store.set("g:a", b"data", 60)
+    assert asyncio.run(store.aget("g:a")) == b"data"
+    with server.client as client:
+        assert client.dbsize() == 0
+        client.select(1)
+        assert client.dbsize() == 1
+    store.close()
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A certificate of 127.0.0.1 that signs itself, and its key."""
+    folder = tmp_path_factory.mktemp("tls")
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
+    now = dt.datetime.now(dt.UTC)
+    address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    signed = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - dt.timedelta(days=1))
+        .not_valid_after(now + dt.timedelta(days=1))
+        .add_extension(address, critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    (folder / "cert.pem").write_bytes(signed.public_bytes(serialization.Encoding.PEM))
+    (folder / "key.pem").write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    return folder / "cert.pem", folder / "key.pem"
+
+
+def test_tls(server: Server, certificate: tuple[Path, Path]) -> None:
+    cert, key = certificate
+    whom = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    whom.load_cert_chain(cert, key)
+    with Proxy(server.port, whom) as proxy:
+        place = f"rediss://127.0.0.1:{proxy.port}"
+        store = RedisStore(f"{place}?ssl_ca_certs={cert}", timeout=HANG)
+        assert store.set("g:a", bytes(1 << 20), 60)
+        for _ in range(3):
+            assert store.get("g:a") == bytes(1 << 20)
+            assert asyncio.run(store.aget("g:a")) == bytes(1 << 20)
+        store.close()
+        stranger = RedisStore(place, timeout=HANG)
+        with pytest.raises(llmcache.StoreUnavailable):
+            stranger.get("g:a")
+        with pytest.raises(llmcache.StoreUnavailable):
+            asyncio.run(stranger.aget("g:a"))
+        trusting = RedisStore(f"{place}?ssl_cert_reqs=none", timeout=HANG)
+        assert trusting.get("g:b") is None
+        trusting.close()
+        assert until(lambda: server.clients() == 0)
+
+
+def test_a_slow_transfer_is_no_failure_to_the_breaker(clock: FakeClock) -> None:
+    class Slow(RedisStore):
+        def get(self, key: str, within: float = inf) -> bytes | None:
+            clock.advance(within)
+            raise SlowTransfer
+
+    guard = Guard(Slow("redis://host"), clock.clock.monotonic)
+    for _ in range(5):
+        visit = GuardedVisit(guard)
+        with pytest.raises(SlowTransfer):
+            drive(visit.get(SyncPort(), "g:a"))
+        assert not guard.reads.is_open
+        assert not visit.takes
+
+
+@worlds
+def test_by_name(world: World, url: str, client: redis.Redis) -> None:
+    cache = RedisCacheBackend(url, "p:", 60, timeout=HANG)
+    value = {"text": "hello", "score": 0.5}
+    if world.is_async:
+        assert world.run(cache.aset("k", value))
+        assert world.run(cache.aget("k")) == value
+    else:
+        assert cache.set("k", value)
+        assert cache.get("k") == value
+    assert cache.get("other", "default") == "default"
+    assert cache.get_stats() == {
+        "backend": "redis",
+        "size": 1,
+        "size_is_estimate": False,
+        "hits": 1,
+        "misses": 1,
+        "hit_rate": 0.5,
+    }
+    (key,) = client.keys()
+    assert key.startswith(b"p:values:")
+    assert 50_000 < client.pttl(key) <= 60_000
+    ask = world.cached(lambda text: text, backend=cache, name="ask")
+    assert world.run(ask("hi")) == "hi"
+    cache.clear()
+    assert cache.get_stats()["size"] == 0
+    assert ask.cache.stats().stored == 1
+    cache.close()
+
+
+def test_its_numbers_are_there_after_a_failure(server: Server) -> None:
+    cache = RedisCacheBackend(server.url)
+    cache.set("k", "v")
+    until(lambda: cache.get("k"))
+    server.kill()
+    assert cache.get("k") is None
+    stats = cache.get_stats()
+    assert (stats["backend"], stats["size"], stats["size_is_estimate"]) == ("redis", None, True)
+    assert stats["hits"] >= 1
+    assert stats["misses"] >= 1
+    cache.close()
+
+
+def test_what_is_not_said_may_be_said_by_the_url() -> None:
+    cache = RedisCacheBackend("redis://host?prefix=theirs:&timeout=2")
+    assert isinstance(cache.store, RedisStore)
+    assert (cache.store.prefix, cache.store.timeout) == ("theirs:", 2)
+    cache = RedisCacheBackend("redis://host?prefix=theirs:", "ours:", max_connections=2)
+    assert isinstance(cache.store, RedisStore)
+    assert (cache.store.prefix, cache.store.max_connections) == ("ours:", 2)
+    with pytest.raises(ConfigurationError, match=r"redis_url: memory://… is no URL of a Redis"):
+        RedisCacheBackend("memory://host")
+
+
+@worlds
+def test_a_config_builds_it(world: World, url: str, client: redis.Redis) -> None:
+    config = CacheConfig(
+        enabled=True,
+        backend="redis",
+        ttl=60,
+        redis_url=f"{url}?timeout={HANG:.0f}",
+        redis_prefix="mine:",
+    )
+    with CacheManager(config) as manager:
+        assert manager.set("k", [1, 2])
+        assert manager.get("k") == [1, 2]
+        stats = manager.get_stats()
+        assert stats == stats | {"backend": "redis", "size": 1, "hits": 1, "enabled": True}
+    calls: list[str] = []
+    ask = world.cached(lambda text: calls.append(text) or text, config=config)
+    assert [world.run(ask("hi")) for _ in range(2)] == ["hi", "hi"]
+    assert calls == ["hi"]
+    assert {key.partition(b":")[0] for key in client.scan_iter()} == {b"mine"}
+    asyncio.run(llmcache.aclose())

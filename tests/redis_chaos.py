@@ -1,0 +1,164 @@
+"""What stands between a client and its server, and servers that never were any."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import socket
+import ssl
+import struct
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from types import TracebackType
+from typing import Any
+
+SILENCE = b""
+"""What a fake server says to hang up."""
+
+
+class InThread:
+    """Runs a server of asyncio's in a thread of its own.
+
+    Attributes:
+        port: where it listens.
+        connections: how many there have been.
+    """
+
+    port: int
+    connections = 0
+    tls: ssl.SSLContext | None = None
+
+    def __enter__(self) -> Any:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._up = threading.Event()
+        self._thread.start()
+        assert self._up.wait(60)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._loop.call_soon_threadsafe(self._down.set)
+        self._thread.join(60)
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        raise NotImplementedError
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+            runner.run(self._main())
+
+    async def _main(self) -> None:
+        self._down = asyncio.Event()
+        server = await asyncio.start_server(self._accept, "127.0.0.1", 0, ssl=self.tls)
+        self.port = server.sockets[0].getsockname()[1]
+        self._up.set()
+        await self._down.wait()
+        server.close()
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        with suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            await self.serve(reader, writer)
+        writer.close()
+
+
+class Proxy(InThread):
+    """Passes on what a server says, but late, in pieces, in part, or to another request.
+
+    Args:
+        port: of the server.
+        tls: whom it is to clients.
+
+    Attributes:
+        delay: seconds that each piece of a reply waits.
+        chop: bytes of a piece, ``0`` for all at once.
+        breaks: how many bytes of a reply pass before the connection ends, ``None`` for all.
+        resets: whether it ends by RST instead of FIN.
+        rewrite: makes another request of each.
+    """
+
+    def __init__(self, port: int, tls: ssl.SSLContext | None = None) -> None:
+        self._server = port
+        self.tls = tls
+        self.calm()
+
+    def calm(self) -> None:
+        self.delay: Callable[[], float] | None = None
+        self.chop = 0
+        self.breaks: int | None = None
+        self.resets = False
+        self.rewrite: Callable[[bytes], bytes] | None = None
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        theirs, ours = await asyncio.open_connection("127.0.0.1", self._server)
+        try:
+            await asyncio.gather(self._requests(reader, ours), self._replies(theirs, writer))
+        finally:
+            ours.close()
+
+    async def _requests(self, reader: asyncio.StreamReader, ours: asyncio.StreamWriter) -> None:
+        while data := await reader.read(1 << 16):
+            ours.write(self.rewrite(data) if self.rewrite else data)
+            await ours.drain()
+        ours.close()
+
+    async def _replies(self, theirs: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await theirs.read(1 << 16):
+            size, breaks = self.chop or len(data), self.breaks
+            data = data[:breaks]
+            for start in range(0, len(data), size):
+                if self.delay:
+                    await asyncio.sleep(self.delay())
+                writer.write(data[start : start + size])
+                await writer.drain()
+            if breaks is not None:
+                if self.resets:
+                    linger = struct.pack("ii", 1, 0)
+                    sock = writer.get_extra_info("socket")
+                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+                    writer.transport.abort()
+                break
+        writer.close()
+
+
+class FakeServer(InThread):
+    """Greets as a server does, and then says what it was told to, whatever it is asked.
+
+    Args:
+        replies: what it says to each command, `SILENCE` to hang up.
+    """
+
+    def __init__(self, *replies: bytes) -> None:
+        self.replies = replies
+        self.commands: list[bytes] = []
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        turn = 0
+        while command := await reader.read(1 << 16):
+            if greetings := command.count(b"SETINFO"):
+                writer.write(b"+OK\r\n" * greetings)
+                continue
+            self.commands.append(command)
+            reply = self.replies[turn % len(self.replies)]
+            turn += 1
+            if reply == SILENCE:
+                return
+            writer.write(reply)
+
+
+def jitter(longest: float, seed: int) -> Callable[[], float]:
+    chance = random.Random(seed)
+    return lambda: chance.uniform(0, longest)
