@@ -2,12 +2,7 @@
 
 from llmcache._version import __version__
 from llmcache.backends.registry import register_backend
-from llmcache.cache_backend import (
-    CacheBackend,
-    MemoryCacheBackend,
-    RedisCacheBackend,
-    SQLiteCacheBackend,
-)
+from llmcache.cache_backend import CacheBackend
 from llmcache.codec.kinds import register_type
 from llmcache.decorator import llm_cached
 from llmcache.errors import (
@@ -24,6 +19,7 @@ from llmcache.events import Event
 from llmcache.keys.objects import register_key
 from llmcache.keys.request import generate_cache_key
 from llmcache.manager import CacheConfig, CacheManager
+from llmcache.named_backends import MemoryCacheBackend, RedisCacheBackend, SQLiteCacheBackend
 from llmcache.policy import FOREVER, Clock
 from llmcache.process import aclose, close, configure, on_event, reset_stats, stats
 from llmcache.stats import Stats

@@ -8,29 +8,19 @@ from abc import ABC, abstractmethod
 from base64 import b64decode, b64encode
 from functools import cached_property
 from math import inf
-from os import PathLike
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
 from llmcache.backends.base import DEFAULT_TIMEOUT, Store
-from llmcache.backends.memory import MemoryStore
-from llmcache.backends.registry import REDIS, open_store
-from llmcache.backends.urls import parse_url
 from llmcache.closing import Closing
 from llmcache.codec.frame import CorruptEntry, Frame
 from llmcache.entries import EntryFormat, TooLarge
-from llmcache.errors import ConfigurationError, InvalidKey, UncacheableValue
+from llmcache.errors import InvalidKey, UncacheableValue
 from llmcache.failures import Complaints
 from llmcache.guard import visits
 from llmcache.policy import (
-    DEFAULT_CONNECT_TIMEOUT,
-    DEFAULT_CONNECTIONS,
-    DEFAULT_FILE_BYTES,
-    DEFAULT_FILE_SIZE,
-    DEFAULT_MAX_SIZE,
     DEFAULT_MAX_VALUE_BYTES,
-    DEFAULT_PREFIX,
     DEFAULT_TTL,
     FOREVER,
     TTL,
@@ -43,11 +33,13 @@ from llmcache.ports import AsyncPort, Port, SyncPort, drive
 from llmcache.stats import Counters
 
 if TYPE_CHECKING:
-    from llmcache.backends.redis import RedisStore
+    pass
 
 _SYNC: Final = SyncPort()
 _ASYNC: Final = AsyncPort()
-_GROUP: Final = "values"
+GROUP: Final = "values"
+"""Of the values in a store, beside the answers of decorated functions."""
+
 _KEY: Final = b"llmcache/1 value\n"
 _METADATA: Final = orjson.dumps({"function": "CacheBackend"})
 
@@ -188,7 +180,7 @@ class StoreBackend(CacheBackend):
     def get_stats(self) -> dict[str, Any]:
         """Return ``backend``, ``size``, ``hits``, ``misses`` and ``hit_rate``."""
         try:
-            size = self._store.usage(_GROUP).entries
+            size = self._store.usage(GROUP).entries
         except Exception as error:  # noqa: BLE001
             self._broken(error)
             size = None
@@ -272,7 +264,7 @@ class StoreBackend(CacheBackend):
 
     async def _clear(self, port: Port) -> None:
         try:
-            await self._visit().clear(port, _GROUP)
+            await self._visit().clear(port, GROUP)
         except Exception as error:  # noqa: BLE001
             self._broken(error)
 
@@ -282,174 +274,6 @@ class StoreBackend(CacheBackend):
 
 
 _WATCHED: Final = ("get", "set", "delete", "aget", "aset", "adelete")
-
-
-class MemoryCacheBackend(StoreBackend):
-    """Values in this process's memory: those that were used last, each until it expires.
-
-    Args:
-        max_size: the most values.
-        default_ttl: how long each is kept, unless `set` says otherwise.
-        max_bytes: the most bytes of them all, ``None`` for no such bound.
-        max_value_bytes: values that take more are not kept.
-        clock: where the time comes from.
-
-    Example:
-        >>> from llmcache import MemoryCacheBackend
-        >>> cache = MemoryCacheBackend(max_size=100)
-        >>> cache.set("greeting", {"text": "hello"}, ttl="5m")
-        True
-        >>> cache.get("greeting")
-        {'text': 'hello'}
-    """
-
-    def __init__(
-        self,
-        max_size: int = DEFAULT_MAX_SIZE,
-        default_ttl: TTL = DEFAULT_TTL,
-        *,
-        max_bytes: int | None = None,
-        max_value_bytes: int = DEFAULT_MAX_VALUE_BYTES,
-        clock: Clock | None = None,
-    ) -> None:
-        self._max_size = parse_bound("max_size", max_size)
-        most = parse_bound("max_bytes", max_bytes, optional=True)
-        super().__init__(
-            MemoryStore(max_size=self._max_size, max_bytes=most, clock=clock),
-            default_ttl,
-            name="memory",
-            max_value_bytes=max_value_bytes,
-            clock=clock,
-        )
-
-    def get_stats(self) -> dict[str, Any]:
-        """Return ``backend``, ``size``, ``max_size``, ``hits``, ``misses`` and ``hit_rate``."""
-        return {**super().get_stats(), "max_size": self._max_size}
-
-
-class SQLiteCacheBackend(StoreBackend):
-    """Values in a SQLite file, which outlive the process and are shared with others.
-
-    Args:
-        path: the file; it and its directory are made when they are needed.
-        max_size: the most entries of the file, ``None`` for no such bound.
-        max_bytes: the most bytes of all entries, ``None`` for no such bound.
-        default_ttl: how long a value is kept, unless `set` says otherwise.
-        prefix: tells those apart who share the file.
-        timeout: seconds that the file may add to a call.
-        max_value_bytes: values that take more are not kept.
-        clock: where the time comes from.
-
-    Example:
-        >>> import tempfile
-        >>> from llmcache import SQLiteCacheBackend
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     with SQLiteCacheBackend(f"{folder}/answers.db") as cache:
-        ...         cache.set("greeting", "hello"), cache.get("greeting")
-        (True, 'hello')
-    """
-
-    def __init__(
-        self,
-        path: str | PathLike[str],
-        max_size: int | None = DEFAULT_FILE_SIZE,
-        max_bytes: int | None = DEFAULT_FILE_BYTES,
-        default_ttl: TTL = DEFAULT_TTL,
-        *,
-        prefix: str = "",
-        timeout: float = DEFAULT_TIMEOUT,
-        max_value_bytes: int = DEFAULT_MAX_VALUE_BYTES,
-        clock: Clock | None = None,
-    ) -> None:
-        from llmcache.backends.sqlite import SQLiteStore  # noqa: PLC0415
-
-        store = SQLiteStore(
-            path,
-            prefix=prefix,
-            max_size=parse_bound("max_size", max_size, optional=True),
-            max_bytes=parse_bound("max_bytes", max_bytes, optional=True),
-            timeout=timeout,
-            clock=clock,
-        )
-        super().__init__(
-            store, default_ttl, name="sqlite", max_value_bytes=max_value_bytes, clock=clock
-        )
-        self._max_size = store.max_size
-
-    def get_stats(self) -> dict[str, Any]:
-        """Return ``backend``, ``size``, ``max_size``, ``hits``, ``misses`` and ``hit_rate``."""
-        return {**super().get_stats(), "max_size": self._max_size}
-
-
-class RedisCacheBackend(StoreBackend):
-    """Values in a Redis or Valkey server, which machines share.
-
-    Args:
-        redis_url: ``redis://user:password@host:port/database``, ``rediss://``
-            for TLS, or ``unix:///path/of/socket``, with options as in any
-            ``backend=`` URL.
-        prefix: stands before every key in Redis.
-        default_ttl: how long a value is kept, unless `set` says otherwise.
-        timeout: seconds that the server may add to a call.
-        connect_timeout: seconds until a connection must be made; it is made in
-            the background, and nobody waits that long.
-        max_connections: the most connections for all threads together, and for
-            all tasks of one event loop.
-        max_value_bytes: values that take more are not kept.
-        clock: where the time comes from; the server has its own.
-
-    Raises:
-        ConfigurationError: if *redis_url* cannot be meant.
-        MissingExtra: if redis-py is not installed.
-
-    Example:
-        >>> from llmcache import RedisCacheBackend
-        >>> cache = RedisCacheBackend("redis://localhost:6379/0")  # doctest: +SKIP
-        >>> cache.set("greeting", "hello"), cache.get("greeting")  # doctest: +SKIP
-        (True, 'hello')
-    """
-
-    def __init__(
-        self,
-        redis_url: str,
-        prefix: str = DEFAULT_PREFIX,
-        default_ttl: TTL = DEFAULT_TTL,
-        *,
-        timeout: float = DEFAULT_TIMEOUT,
-        connect_timeout: float = DEFAULT_CONNECT_TIMEOUT,
-        max_connections: int = DEFAULT_CONNECTIONS,
-        max_value_bytes: int = DEFAULT_MAX_VALUE_BYTES,
-        clock: Clock | None = None,
-    ) -> None:
-        url = parse_url(redis_url)
-        if url.scheme not in REDIS:
-            raise ConfigurationError(f"redis_url: {url} is no URL of a Redis server")
-        said = {
-            "prefix": (prefix, DEFAULT_PREFIX),
-            "timeout": (timeout, DEFAULT_TIMEOUT),
-            "connect_timeout": (connect_timeout, DEFAULT_CONNECT_TIMEOUT),
-            "max_connections": (max_connections, DEFAULT_CONNECTIONS),
-        }
-        # What is not said here may be said by the URL.
-        given = {name: value for name, (value, default) in said.items() if value != default}
-        store = open_store(redis_url, {**given, "clock": clock or Clock()})
-        self._redis = cast("RedisStore", store)
-        super().__init__(
-            store, default_ttl, name="redis", max_value_bytes=max_value_bytes, clock=clock
-        )
-
-    def get_stats(self) -> dict[str, Any]:
-        """Return ``backend``, ``size``, ``size_is_estimate``, ``hits``, ``misses``, ``hit_rate``.
-
-        The size is found by looking through the server's keys, for no longer
-        than ``timeout``; ``None`` if the server does not answer.
-        """
-        try:
-            size, is_estimate = self._redis.count(_GROUP)
-        except Exception as error:  # noqa: BLE001
-            self._broken(error)
-            size, is_estimate = None, True
-        return {**super().get_stats(), "size": size, "size_is_estimate": is_estimate}
 
 
 class BackendStore(Store):
@@ -519,4 +343,4 @@ def _place(key: str) -> tuple[bytes, str]:
     if not isinstance(key, str):
         raise InvalidKey(f"a key is a text: this is a {type(key).__qualname__}")
     digest = hashlib.sha256(_KEY + key.encode("utf-8", "surrogatepass")).digest()
-    return digest, f"{_GROUP}:{digest.hex()}"
+    return digest, f"{GROUP}:{digest.hex()}"

@@ -8,14 +8,10 @@ from typing import Any
 from llmcache import process
 from llmcache.backends.registry import PRIVATE, REDIS
 from llmcache.backends.urls import parse_url
-from llmcache.cache_backend import (
-    CacheBackend,
-    MemoryCacheBackend,
-    RedisCacheBackend,
-    StoreBackend,
-)
+from llmcache.cache_backend import CacheBackend, StoreBackend
 from llmcache.closing import Closing
 from llmcache.errors import ConfigurationError
+from llmcache.named_backends import MemoryCacheBackend, RedisCacheBackend
 from llmcache.policy import DEFAULT_MAX_SIZE, DEFAULT_PREFIX, DEFAULT_TTL, FOREVER, TTL
 from llmcache.settings import BUILT_IN, Settings, parse_settings
 
