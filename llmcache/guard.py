@@ -172,7 +172,7 @@ class GuardedVisit:
         try:
             data = guard.store.get(key, self._left)
         except Exception as error:
-            breaker.failed(error, self._spend(monotonic() - started))
+            self._failed(breaker, error, self._spend(monotonic() - started))
             raise
         self._worked(breaker, self._spend(monotonic() - started))
         return data
@@ -209,15 +209,17 @@ class GuardedVisit:
         started = monotonic()
         try:
             done = await work
-        except SlowTransfer:
-            # The next value may be a small one.
-            self._spend(monotonic() - started)
-            raise
         except Exception as error:
-            breaker.failed(error, self._spend(monotonic() - started))
+            self._failed(breaker, error, self._spend(monotonic() - started))
             raise
         self._worked(breaker, self._spend(monotonic() - started))
         return done
+
+    @staticmethod
+    def _failed(breaker: Breaker, error: Exception, seconds: float) -> None:
+        # After a slow transfer the next value may be a small one.
+        if not isinstance(error, SlowTransfer):
+            breaker.failed(error, seconds)
 
     def _worked(self, breaker: Breaker, seconds: float) -> None:
         if seconds > self._guard.timeout:
