@@ -6,8 +6,9 @@ import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Final, Literal, TypeAlias
+
+from llmcache.closing import Closing
 
 logger: Final = logging.getLogger("llmcache")
 
@@ -76,7 +77,7 @@ class Listeners:
                 )
 
 
-class Subscription:
+class Subscription(Closing):
     """What `on_event` returns: leaving its ``with`` block, or `close`, ends it."""
 
     def __init__(self, listeners: Listeners, callback: Callback) -> None:
@@ -86,14 +87,3 @@ class Subscription:
     def close(self) -> None:
         """Tell the callback no more."""
         self._listeners.remove(self._callback)
-
-    def __enter__(self) -> Subscription:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
