@@ -30,7 +30,6 @@ HERE = Path(__file__).parent
 ROUNDS = 250
 """Of four killed processes each."""
 
-POINTS = 60
 """The most calls of one kind that are made to fail, one in each run."""
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="mounting takes root")
@@ -119,8 +118,7 @@ def points(tmp_path_factory: pytest.TempPathFactory, call: str) -> list[int]:
     root.mkdir(exist_ok=True)
     calls = count(root)[call]
     assert calls
-    step = max(1, -(-calls // POINTS))
-    return list(range(1, calls + 1, step))
+    return list(range(1, calls + 1))
 
 
 @pytest.mark.parametrize("call", CALLS)
