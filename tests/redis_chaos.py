@@ -8,8 +8,9 @@ import socket
 import ssl
 import struct
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
 from types import TracebackType
 from typing import Any
 
@@ -52,6 +53,15 @@ class InThread:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         raise NotImplementedError
+
+    @contextmanager
+    def kept_busy(self) -> Iterator[Callable[[], object]]:
+        """Give what makes the server answer nobody, until this ends."""
+        over = threading.Event()
+        try:
+            yield partial(self._loop.call_soon_threadsafe, over.wait)
+        finally:
+            over.set()
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)

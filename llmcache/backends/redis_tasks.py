@@ -22,10 +22,36 @@ from llmcache.backends.redis_address import Address
 from llmcache.backends.redis_links import SETTINGS, Command, Expected, Progress
 from llmcache.errors import StoreUnavailable
 
+
+class _Aborting(aredis.connection.AbstractConnection):
+    """A connection that is closed at once, however the server is.
+
+    A transport that is asked to close waits until all is sent, and under TLS
+    for the server's farewell as well: longer than the event loop may live.
+    """
+
+    async def disconnect(self, *args: Any, **kwargs: Any) -> None:
+        if self._writer is not None:
+            self._writer.transport.abort()
+        await super().disconnect(*args, **kwargs)
+
+
+class _Connection(_Aborting, aredis.Connection):
+    pass
+
+
+class _SSLConnection(_Aborting, aredis.SSLConnection):
+    pass
+
+
+class _UnixDomainSocketConnection(_Aborting, aredis.UnixDomainSocketConnection):
+    pass
+
+
 _KINDS: Final[dict[str, Any]] = {
-    "redis": aredis.Connection,
-    "rediss": aredis.SSLConnection,
-    "unix": aredis.UnixDomainSocketConnection,
+    "redis": _Connection,
+    "rediss": _SSLConnection,
+    "unix": _UnixDomainSocketConnection,
 }
 
 _inherited: Final[list[object]] = []

@@ -549,6 +549,36 @@ def test_tls(server: Server, certificate: tuple[Path, Path]) -> None:
         assert until(lambda: server.clients() == 0)
 
 
+def test_tls_does_not_wait_for_a_farewell(server: Server, certificate: tuple[Path, Path]) -> None:
+    cert, key = certificate
+    whom = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    whom.load_cert_chain(cert, key)
+    with Proxy(server.port, whom) as proxy, proxy.kept_busy() as busy:
+        store = RedisStore(f"rediss://127.0.0.1:{proxy.port}?ssl_ca_certs={cert}", timeout=HANG)
+
+        async def main() -> None:
+            assert await store.aget("g:a") is None
+            busy()
+
+        asyncio.run(main())
+        # Whatever is still open says so when it is found dead.
+        gc.collect()
+
+
+def test_what_could_not_be_sent_does_not_stay_open(server: Server) -> None:
+    store = RedisStore(server.url, timeout=1)
+
+    async def main() -> None:
+        assert await store.aget("g:a") is None
+        server.pause()
+        with pytest.raises(TimeoutError):
+            await store.aset("g:a", bytes(1 << 25), 60, 0.2)
+
+    asyncio.run(main())
+    server.go_on()
+    gc.collect()
+
+
 def test_a_slow_transfer_is_no_failure_to_the_breaker(clock: FakeClock) -> None:
     class Slow(RedisStore):
         def get(self, key: str, within: float = inf) -> bytes | None:
