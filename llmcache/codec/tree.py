@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from array import array
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from math import copysign, isfinite, isnan
 from typing import Any, Final
 
@@ -27,6 +27,7 @@ from llmcache.errors import UncacheableValue
 
 PLAIN: Final = 0
 TREE: Final = 1
+TEXT: Final = 2
 
 _TAG: Final = "!"
 _ROOT: Final = "root"
@@ -41,6 +42,9 @@ def encode(value: Any) -> tuple[int, bytes]:
         UncacheableValue: if some part of it is of no kind that would come
             back as it was; the message names the class.
     """
+    if type(value) is str:
+        with suppress(UnicodeEncodeError):
+            return TEXT, value.encode()
     writer = _TreeWriter()
     try:
         readers: dict[str, Reader] = {}
@@ -63,6 +67,8 @@ def decode(codec: int, payload: bytes) -> Any:
         ClassGone: if a class is gone or has changed.
         Exception: of any other kind if the payload is none.
     """
+    if codec == TEXT:
+        return payload.decode()
     if codec == PLAIN:
         return _loads(payload)
     if codec != TREE:

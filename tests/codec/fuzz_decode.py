@@ -25,7 +25,7 @@ sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
 with atheris.instrument_imports(include=["llmcache", "zoneinfo", "uuid", "fractions", "base64"]):
     from llmcache.codec.encryption import Keyring
     from llmcache.codec.frame import CorruptEntry, Frame, UnreadableEntry
-    from llmcache.codec.tree import PLAIN, TREE, decode, encode, same
+    from llmcache.codec.tree import PLAIN, TEXT, TREE, decode, encode, same
 
 import numpy  # noqa: E402, F401, ICN001
 
@@ -108,6 +108,7 @@ def test_one_input(data: bytes) -> None:
     elif how == b"\2":
         read(TREE, rest)
         read(PLAIN, rest)
+        read(TEXT, rest)
     else:
         read(TREE, SHAPES + b"\n" + rest)
     assert ran == [], ran

@@ -65,6 +65,7 @@ def answer():
 
 VALUES = {
     "text": "what was answered, \"quoted\" and 'é'",
+    "json-text": "what was answered, \"quoted\" and 'é'",
     "json": {"a": [1, -2.5, None, True, {"b": "c", "d": 2**64 - 1}], "e": {}},
     "model": answer(),
     "objects": [
@@ -119,7 +120,11 @@ def test_an_entry_that_was_stored_once_is_read(name):
     assert same(decode(entry.codec, payload), VALUES[name])
 
 
-@pytest.mark.parametrize("name", [name for name in VALUES if not name.startswith("secret")])
+WRITTEN = [name for name in VALUES if name != "json-text"]
+"""Texts are no longer written as JSON."""
+
+
+@pytest.mark.parametrize("name", [name for name in WRITTEN if not name.startswith("secret")])
 def test_an_entry_is_still_written_as_it_was(name):
     codec, payload = encode(VALUES[name])
     entry, was = frame(name).unseal(stored(name), DIGEST)
@@ -139,7 +144,7 @@ OTHERS = {
     "version 255": (VERSION, 255),
     "an unknown flag": (FLAGS, 4),
     "all flags": (FLAGS, 255),
-    "an unknown codec": (CODEC, 2),
+    "an unknown codec": (CODEC, 3),
     "codec 255": (CODEC, 255),
     "an unknown packing": (PACKING, 3),
     "packing 255": (PACKING, 255),
@@ -191,8 +196,8 @@ def test_the_entry_of_an_awaitable_says_so():
 def write():
     """Write the files anew."""
     FILES.mkdir(exist_ok=True)
-    for name, value in VALUES.items():
-        codec, payload = encode(value)
+    for name in WRITTEN:
+        codec, payload = encode(VALUES[name])
         data = frame(name).seal(ABOUT._replace(codec=codec), payload, DIGEST)
         (FILES / f"{name}.bin").write_bytes(data)
 

@@ -52,7 +52,7 @@ from codec.trips import no_code_of, no_import, of_samples
 from llmcache.codec.classes import ClassGone
 from llmcache.codec.frame import CorruptEntry, Frame, UnreadableEntry
 from llmcache.codec.shapes import fingerprint
-from llmcache.codec.tree import PLAIN, TREE, decode, encode, same
+from llmcache.codec.tree import PLAIN, TEXT, TREE, decode, encode, same
 
 PACKAGE = Path(llmcache.__file__).parent
 RECORDINGS = load_recordings(Path(__file__).parents[1] / "recordings.jsonl")
@@ -435,7 +435,16 @@ def test_a_plain_payload_that_is_none_is_a_miss_and_is_replaced(world):
 
 
 @worlds
-@pytest.mark.parametrize("codec", [2, 3, 127, 255])
+@pytest.mark.parametrize("payload", [b"\xff", b"a\xc3", b"\xed\xa0\x80"])
+def test_a_payload_that_is_no_text_is_a_miss_and_is_replaced(world, payload):
+    upstream = Upstream(world)
+    upstream.plant_payload(TEXT, payload)
+    assert upstream.ask() == "from upstream"
+    assert (upstream.stats.corrupt, upstream.calls) == (1, 1)
+
+
+@worlds
+@pytest.mark.parametrize("codec", [3, 4, 127, 255])
 def test_a_payload_of_another_codec_is_a_miss_and_is_replaced(world, codec):
     upstream = Upstream(world)
     upstream.plant_payload(codec, b"1")

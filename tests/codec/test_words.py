@@ -25,7 +25,7 @@ from codec.trips import back_to_the_byte
 from codec.values import scalars
 from llmcache import UncacheableValue
 from llmcache.codec.classes import ClassGone
-from llmcache.codec.tree import PLAIN, TREE, check_comes_back, decode, encode, same
+from llmcache.codec.tree import PLAIN, TEXT, TREE, check_comes_back, decode, encode, same
 
 BERLIN = ZoneInfo("Europe/Berlin")
 ZONES = [
@@ -164,13 +164,19 @@ def test_a_number_has_only_so_many_digits(most, more):
 
 
 @pytest.mark.parametrize(
-    "value", [2**63 - 1, 2**64 - 1, -(2**63), -0.0, 5e-324, 1e16, "\u2028", "!"]
+    "value", [2**63 - 1, 2**64 - 1, -(2**63), -0.0, 5e-324, 1e16, ["\u2028"], ["!"]]
 )
 def test_what_json_can_say_is_said_in_json(value):
     codec, written = encode(value)
     assert codec == PLAIN
     assert repr(orjson.loads(written)) == repr(value)
     back_to_the_byte(value)
+
+
+@pytest.mark.parametrize("text", ["", "!", "\u2028", "\0", "\ufeff", "a\r\n", "\U0001f600"])
+def test_a_text_is_written_as_it_is(text):
+    assert encode(text) == (TEXT, text.encode())
+    back_to_the_byte(text)
 
 
 @pytest.mark.parametrize("zone", ZONES, ids=repr)
