@@ -110,8 +110,8 @@ def _table(title: str, trees: dict[str, Line], effort: Effort) -> Table:
     return Table(
         title=title,
         text="What each takes itself, without those above it that it calls; the shortest times "
-        "of all rounds. Engine.call has what they take longer one after the other than each "
-        "alone. Least is what the same work takes in the floor, or in a bare SELECT.",
+        "of all rounds. The order of the steps has what they take longer one after the other than "
+        "each alone. Least is what the same work takes in the floor, or in a bare SELECT.",
         head=["function", "for", *(head for what in trees for head in (what, "share", "least"))],
         rows=body,
     )
@@ -145,16 +145,17 @@ def _in_memory(answer: Any, read: Callable[[], Any]) -> Line:
     store = MemoryStore()
     complete, engine, runtime, digest, name = _hit(answer, store)
     keyer = runtime.free
-    bound = keyer._bind((), _REQUEST)
-    form, head = canonical(bound), keyer._call
+    bind = keyer._binder.bind
+    bound = bind((), _REQUEST)
+    form, begun = canonical(bound), _sha256(keyer._call)
     plain = orjson.dumps(_REQUEST, None, _SORTED)
     table = {digest: b""}
     key = Line(
-        "Keyer.request",
+        "Keyer.digest_of",
         "the request's digest",
-        partial(keyer.request, None, (), _REQUEST),
+        partial(keyer.digest_of, (), _REQUEST),
         parts=(
-            Line("Binder.bind", "arguments by name", partial(keyer._bind, (), _REQUEST)),
+            Line("Binder.bind", "arguments by name", partial(bind, (), _REQUEST)),
             Line(
                 "canonical",
                 "the request as bytes",
@@ -164,7 +165,7 @@ def _in_memory(answer: Any, read: Callable[[], Any]) -> Line:
             Line(
                 "SHA-256",
                 "the digest of the bytes",
-                lambda: _sha256(head + form).digest(),
+                lambda: _digest(begun, form),
                 least=lambda: _sha256(plain).digest(),
                 written=True,
             ),
@@ -176,7 +177,18 @@ def _in_memory(answer: Any, read: Callable[[], Any]) -> Line:
         partial(store.get, name),
         least=partial(table.__getitem__, digest),
     )
-    return _lines(complete, engine, runtime, digest, (key, look_up), store.get(name), read)
+    call = Line(
+        "hit",
+        "the order of the steps, and the numbers",
+        partial(engine.hit, (), _REQUEST),
+        parts=(
+            key,
+            _named(runtime, digest),
+            look_up,
+            *_value(runtime, digest, store.get(name), read),
+        ),
+    )
+    return _wrapped(complete, call)
 
 
 def _in_sqlite(
@@ -215,7 +227,20 @@ def _in_sqlite(
         ),
         written=True,
     )
-    return _lines(complete, engine, runtime, digest, (key, look_up), store.get(name), read)
+    value = Line(
+        "EntryFormat.read",
+        "the entry's value",
+        partial(runtime.entries.read, store.get(name), digest, runtime.policy.ttl),
+        parts=_value(runtime, digest, store.get(name), read),
+    )
+    counted = Line("Counters.hit", "the numbers", partial(engine.counters.hit, 0.25))
+    call = Line(
+        "Engine.call",
+        "the order of the steps",
+        partial(engine.call, complete.__wrapped__, None, (), _REQUEST),
+        parts=(key, _named(runtime, digest), look_up, value, counted),
+    )
+    return _wrapped(complete, call)
 
 
 def _hit(answer: Any, store: Any) -> tuple[Any, Any, Any, bytes, str]:
@@ -230,52 +255,40 @@ def _hit(answer: Any, store: Any) -> tuple[Any, Any, Any, bytes, str]:
     return complete, engine, runtime, digest, runtime.prefix + digest.hex()
 
 
-def _lines(
-    complete: Any,
-    engine: Any,
-    runtime: Any,
-    digest: bytes,
-    first: tuple[Line, Line],
-    data: Any,
-    read: Callable[[], Any],
-) -> Line:
-    """Return the tree of a hit, from *first*, the key and the look-up."""
-    key, look_up = first
-    entries, policy = runtime.entries, runtime.policy
-    entry, payload = entries.frame.unseal(data, digest)
-    named = Line(
+def _digest(begun: Any, form: bytes) -> bytes:
+    digest = begun.copy()
+    digest.update(form)
+    return digest.digest()  # type: ignore[no-any-return]
+
+
+def _named(runtime: Any, digest: bytes) -> Line:
+    return Line(
         "prefix and hex",
         "the digest's name in the store",
         lambda: runtime.prefix + digest.hex(),
         written=True,
     )
-    value = Line(
-        "EntryFormat.read",
-        "the entry's value",
-        partial(entries.read, data, digest, policy.ttl),
-        parts=(
-            Line("Frame.unseal", "proof, and payload", partial(entries.frame.unseal, data, digest)),
-            Line(
-                "judge",
-                "whether it is fresh",
-                lambda: judge(entry.created, entry.expires, policy.clock.wall(), policy.ttl),
-                written=True,
-            ),
-            Line(
-                "decode",
-                "the value of the payload",
-                partial(decode, entry.codec, payload),
-                least=read,
-            ),
+
+
+def _value(runtime: Any, digest: bytes, data: Any, read: Callable[[], Any]) -> tuple[Line, ...]:
+    """Return the steps from an entry to its value."""
+    entries, policy = runtime.entries, runtime.policy
+    entry, payload = entries.frame.unseal(data, digest)
+    return (
+        Line("Frame.unseal", "proof, and payload", partial(entries.frame.unseal, data, digest)),
+        Line(
+            "judge",
+            "whether it is fresh",
+            lambda: judge(entry.created, entry.expires, policy.clock.wall(), policy.ttl),
+            written=True,
+        ),
+        Line(
+            "decode", "the value of the payload", partial(decode, entry.codec, payload), least=read
         ),
     )
-    counted = Line("Counters.hit", "the numbers", partial(engine.counters.hit, 0.25))
-    call = Line(
-        "Engine.call",
-        "the order of the steps",
-        partial(engine.call, complete.__wrapped__, None, (), _REQUEST),
-        parts=(key, named, look_up, value, counted),
-    )
+
+
+def _wrapped(complete: Any, call: Line) -> Line:
     return Line(
         "CachedFunctionWrapper",
         "a function that is an object",

@@ -13,6 +13,7 @@ from llmcache.codec.compression import Compression
 from llmcache.engine import Engine
 from llmcache.errors import ConfigurationError
 from llmcache.handle import FIRST, AsyncFunctionCache, CacheInfo, FunctionCache, handle
+from llmcache.hit import Unanswered
 from llmcache.keys.binding import DEFAULT_IGNORE
 from llmcache.manager import CacheConfig
 from llmcache.policy import TTL, UNSET, Unset
@@ -103,6 +104,17 @@ class CachedFunctionWrapper(wrapt.FunctionWrapper):  # type: ignore[type-arg]
 
     def __deepcopy__(self, memo: Any) -> Any:
         return self
+
+
+class CachedPlainFunctionWrapper(CachedFunctionWrapper):
+    """A decorated function that is no coroutine function."""
+
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+        engine = self._self_engine
+        answer = engine.hit(args, kwargs)
+        if type(answer) is Unanswered:
+            return engine.go_on(self.__wrapped__, args, kwargs, answer)
+        return answer
 
 
 @overload
@@ -244,7 +256,9 @@ def llm_cached(
     def decorate(function: Any) -> CachedFunctionWrapper:
         if not callable(function) and not isinstance(function, classmethod):
             raise ConfigurationError(f"a {type(function).__qualname__} is nothing to decorate")
-        return CachedFunctionWrapper(function, Engine(function, options))
+        engine = Engine(function, options)
+        kind = CachedPlainFunctionWrapper if engine.kind == "plain" else CachedFunctionWrapper
+        return kind(function, engine)
 
     return decorate if function is None else decorate(function)
 

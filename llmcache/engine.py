@@ -13,6 +13,7 @@ from llmcache.errors import UncacheableArgument, UncacheableValue
 from llmcache.events import Event, Outcome
 from llmcache.failures import Failures
 from llmcache.guard import Visit
+from llmcache.hit import Hit, Unanswered, ask_nobody, straight_line
 from llmcache.ports import AsyncPort, Port, SyncPort, drive
 from llmcache.process import usage_of
 from llmcache.runtime import Options, Resolver, Runtime
@@ -49,7 +50,23 @@ class Engine:
         self.name: Final = self._resolver.name
         self._runtime: Runtime | None = None
         self._failures = Failures(self.name, self.counters)
+        self.hit: Hit = ask_nobody
+        """Answers a call of what is bound to nothing, if it is a hit in memory."""
         self._process.join(self)
+
+    def go_on(
+        self,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        found: Unanswered,
+    ) -> Any:
+        """Answer a call of which `hit` *found* no answer; the others are as for `call`."""
+        runtime = found.runtime
+        if runtime is None:
+            return self.call(function, None, args, kwargs)
+        call = partial(function, *args, **kwargs)
+        return drive(self._miss(_SYNC, runtime, runtime.visit(), found.digest, call))
 
     def call(
         self,
@@ -66,18 +83,12 @@ class Engine:
             args: the positional arguments.
             kwargs: the keyword arguments.
         """
-        runtime = self._runtime
-        if runtime is None or runtime.basis is not self._process.settings:
-            runtime = self._resolve()
+        runtime = self._resolved()
         if not runtime.enabled:
             return function(*args, **kwargs)
         asked = runtime.policy.clock.monotonic() if self._listeners.callbacks else None
-        owner = self._owner
         try:
-            if owner is not None or instance is None:
-                digest, stream = runtime.free.request(owner, args, kwargs)
-            else:
-                digest, stream = runtime.bound.request(instance, args, kwargs)
+            digest, stream = self._request(runtime, instance, args, kwargs)
         except Exception as error:  # noqa: BLE001
             self._failures.no_key(error, strict=runtime.strict)
             call = partial(function, *args, **kwargs)
@@ -87,11 +98,9 @@ class Engine:
             call = partial(function, *args, **kwargs)
             return drive(self._pass(_SYNC, runtime, "bypassed", asked, call))
         answer: Any = _NOTHING
-        visit = runtime.standing or runtime.visit()
-        direct = runtime.direct
+        visit = runtime.visit()
         try:
-            path = runtime.prefix + digest.hex()
-            data = visit.get_now(path) if direct is None else direct.get(path)
+            data = visit.get_now(runtime.prefix + digest.hex())
         except Exception as error:  # noqa: BLE001
             self._store_failed(runtime, error)
             data = None
@@ -100,7 +109,7 @@ class Engine:
             if type(answer) is not _Sign:
                 return answer
         call = partial(function, *args, **kwargs)
-        return drive(self._miss(_SYNC, runtime, visit, digest, answer, asked, call))
+        return drive(self._miss(_SYNC, runtime, visit, digest, call, answer, asked))
 
     async def acall(
         self,
@@ -110,9 +119,14 @@ class Engine:
         kwargs: Mapping[str, Any],
     ) -> Any:
         """Answer a call of a coroutine function; the arguments are those of `call`."""
-        runtime = self._runtime
-        if runtime is None or runtime.basis is not self._process.settings:
-            runtime = self._resolve()
+        if instance is None:
+            found = self.hit(args, kwargs)
+            if type(found) is not Unanswered:
+                return found
+            if (runtime := found.runtime) is not None:
+                call = partial(function, *args, **kwargs)
+                return await self._miss(_ASYNC, runtime, runtime.visit(), found.digest, call)
+        runtime = self._resolved()
         if not runtime.enabled:
             return await function(*args, **kwargs)
         asked = runtime.policy.clock.monotonic() if self._listeners.callbacks else None
@@ -127,11 +141,9 @@ class Engine:
             call = partial(function, *args, **kwargs)
             return await self._pass(_ASYNC, runtime, "bypassed", asked, call)
         answer: Any = _NOTHING
-        visit = runtime.standing or runtime.visit()
-        direct = runtime.direct
+        visit = runtime.visit()
         try:
-            path = runtime.prefix + digest.hex()
-            data = await (visit.get(_ASYNC, path) if direct is None else direct.aget(path))
+            data = await visit.get(_ASYNC, runtime.prefix + digest.hex())
         except Exception as error:  # noqa: BLE001
             self._store_failed(runtime, error)
             data = None
@@ -140,7 +152,7 @@ class Engine:
             if type(answer) is not _Sign:
                 return answer
         call = partial(function, *args, **kwargs)
-        return await self._miss(_ASYNC, runtime, visit, digest, answer, asked, call)
+        return await self._miss(_ASYNC, runtime, visit, digest, call, answer, asked)
 
     def bypass(
         self,
@@ -257,9 +269,9 @@ class Engine:
         runtime: Runtime,
         visit: Visit,
         digest: bytes,
-        answer: Any,
-        asked: float | None,
         call: Callable[[], Any],
+        answer: Any = _NOTHING,
+        asked: float | None = None,
     ) -> Any:
         """Run the function and keep what it returns."""
         self.counters.count("misses")
@@ -375,11 +387,9 @@ class Engine:
     def _resolved(self) -> Runtime:
         runtime = self._runtime
         if runtime is None or runtime.basis is not self._process.settings:
-            runtime = self._resolve()
-        return runtime
-
-    def _resolve(self) -> Runtime:
-        self._runtime = runtime = self._resolver.resolve()
+            self._runtime = runtime = self._resolver.resolve()
+            if self.kind != "generator" and self._owner is None:
+                self.hit = straight_line(runtime, self._process, self.counters)
         return runtime
 
 

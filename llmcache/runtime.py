@@ -84,7 +84,6 @@ class Runtime:
         policy: theirs.
         store: where they are kept.
         direct: the store, if it never waits.
-        standing: the one use of such a store by all calls.
         visit: makes the use of the store by one call.
         group: the function's part of the store.
         prefix: stands before each key.
@@ -99,7 +98,6 @@ class Runtime:
     policy: Policy
     store: Store
     direct: Store | None
-    standing: Visit | None
     visit: Callable[[], Visit]
     group: str
     prefix: str
@@ -219,7 +217,6 @@ class Resolver:
             compress=options.compress,
             keyring=options.encrypt,
         )
-        visit, never_waits = visits(store, options.clock.monotonic), store.timeout is None
         return Runtime(
             basis=basis,
             enabled=options.enabled,
@@ -227,9 +224,8 @@ class Resolver:
             entries=EntryFormat(policy=policy, frame=frame, metadata=self._metadata),
             policy=policy,
             store=store,
-            direct=store if never_waits else None,
-            standing=visit() if never_waits else None,
-            visit=visit,
+            direct=store if store.timeout is None else None,
+            visit=visits(store, options.clock.monotonic),
             group=group,
             prefix=f"{group}:",
             free=refusal or Keyer(identity, self._free, key=key, secret=secret),

@@ -10,7 +10,7 @@ from typing import Any, Final
 from llmcache.backends.base import Usage
 
 NOTHING: Final = Usage(0, 0)
-_FOLD_AT: Final = 4096
+FEW_HITS: Final = 4096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,27 +94,32 @@ def _zeros() -> dict[str, Any]:
 
 
 class Counters:
-    """The numbers of one function, counted by many threads at once."""
+    """The numbers of one function, counted by many threads at once.
+
+    Attributes:
+        saved: the seconds that each hit saved, until they are added up.
+        add_up: is to be called when there are more than `FEW_HITS` of them.
+    """
 
     def __init__(self) -> None:
         # A hit is the path that is run a million times: appending is atomic
         # and costs a third of taking a lock.
-        self._saved: deque[float] = deque()
+        self.saved: deque[float] = deque()
         self._lock = threading.RLock()
         self.reset()
 
     def reset(self) -> None:
         """Start again from zero."""
         with self._lock:
-            self._saved.clear()
+            self.saved.clear()
             self._hits = 0
             self._counts = _zeros()
 
     def hit(self, saved: float) -> None:
         """Count a hit that saved so many seconds."""
-        self._saved.append(saved)
-        if len(self._saved) > _FOLD_AT:
-            self._fold()
+        self.saved.append(saved)
+        if len(self.saved) > FEW_HITS:
+            self.add_up()
 
     def count(self, event: str) -> None:
         """Count one *event*, by its name in `Stats`."""
@@ -131,7 +136,7 @@ class Counters:
     def snapshot(self, usage: Usage = NOTHING) -> Stats:
         """Return the numbers at one moment, and *usage* with them."""
         with self._lock:
-            self._fold()
+            self.add_up()
             return Stats(hits=self._hits, size=usage.entries, bytes=usage.bytes, **self._counts)
 
     def take(self) -> Stats:
@@ -142,8 +147,9 @@ class Counters:
             self._counts = _zeros()
             return numbers
 
-    def _fold(self) -> None:
+    def add_up(self) -> None:
+        """Add up the hits until now."""
         with self._lock:
-            for _ in range(len(self._saved)):
+            for _ in range(len(self.saved)):
                 self._hits += 1
-                self._counts["time_saved"] += self._saved.popleft()
+                self._counts["time_saved"] += self.saved.popleft()

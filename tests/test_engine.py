@@ -94,8 +94,8 @@ def test_a_spoilt_entry_that_cannot_be_removed_breaks_no_call(world):
 
 @worlds
 def test_what_grows_while_it_is_written_is_too_large_after_all(world):
-    ask = world.cached(lambda n: '"' * n, max_value_bytes=1000)
-    assert world.run(ask(900)) == '"' * 900
+    ask = world.cached(lambda n: ['"' * n], max_value_bytes=1000)
+    assert world.run(ask(900)) == ['"' * 900]
     assert ask.cache.stats().too_large == 1
 
 

@@ -151,7 +151,7 @@ def test_no_hit_is_lost_among_threads() -> None:
 
 @pytest.mark.parametrize("fold_at", [1, 7, 4096])
 def test_nothing_is_lost_while_others_read(monkeypatch: pytest.MonkeyPatch, fold_at: int) -> None:
-    monkeypatch.setattr(sys.modules[Counters.__module__], "_FOLD_AT", fold_at)
+    monkeypatch.setattr(sys.modules[Counters.__module__], "FEW_HITS", fold_at)
     counters = Counters()
 
     def work(_: int) -> list[Stats]:

@@ -154,6 +154,9 @@ def _group(key: str) -> str:
 class _Entries(TLRUCache[str, bytes]):
     """A `TLRUCache` that says what it drops."""
 
+    # A property of the class above, which each look-up would have to call.
+    timer: Any = None
+
     def __init__(
         self,
         maxsize: int,
@@ -163,6 +166,7 @@ class _Entries(TLRUCache[str, bytes]):
         removed: Callable[[str, bytes, str], None],
     ) -> None:
         super().__init__(maxsize, ttu, timer, getsizeof)
+        self.timer = super().timer
         self._removed = removed
 
     def popitem(self) -> tuple[str, bytes]:

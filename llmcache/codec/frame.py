@@ -87,10 +87,8 @@ class Sealed(bytes):
     class. What they say is read once.
     """
 
-    frame: Frame
-    digest: bytes
-    entry: Entry
-    start: int
+    proven: tuple[Frame, bytes, Entry, int]
+    """The frame that sealed it, the key's digest, what it says, and where its payload starts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,8 +134,7 @@ class Frame:
         if packing or flags & ENCRYPTED:
             return sealed
         memo = Sealed(sealed)
-        memo.frame, memo.digest, memo.entry = self, digest, entry
-        memo.start = _BODY + len(entry.metadata)
+        memo.proven = self, digest, entry, _BODY + len(entry.metadata)
         return memo
 
     def unseal(self, data: bytes, digest: bytes) -> tuple[Entry, bytes]:
@@ -149,8 +146,10 @@ class Frame:
             CorruptEntry: unless *data* is a whole entry of this version, as
                 it was sealed, for the key of *digest*.
         """
-        if type(data) is Sealed and data.frame is self and data.digest == digest:
-            return data.entry, data[data.start :]
+        if type(data) is Sealed:
+            frame, owner, entry, start = data.proven
+            if frame is self and owner == digest:
+                return entry, data[start:]
         size = len(data)
         if size < _BODY:
             raise CorruptEntry("too short for an entry")

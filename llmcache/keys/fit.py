@@ -35,6 +35,30 @@ def is_fit(value: Any, room: int) -> bool:
     Raises:
         UncacheableArgument: if it has more parts than any request.
     """
+    if type(value) is not dict:
+        return _is_nested_and_fit(value, room)
+    # Most requests are texts, numbers, and a list of messages that are texts.
+    for part in value.values():
+        kind = type(part)
+        if kind is str:
+            continue
+        if kind is list:
+            for item in part:
+                if type(item) is not dict:
+                    return _is_nested_and_fit(value, room)
+                for leaf in item.values():
+                    if type(leaf) is not str:
+                        return _is_nested_and_fit(value, room)
+        elif kind is float:
+            if not isfinite(part):
+                return False
+        elif kind is not int and kind is not bool and part is not None:
+            return _is_nested_and_fit(value, room)
+    return True
+
+
+def _is_nested_and_fit(value: Any, room: int) -> bool:
+    """Say as `is_fit` does of any value."""
     waiting = [value]
     containers = 0
     for part in waiting:

@@ -22,6 +22,7 @@ _sha256 = hashlib.sha256
 DEFAULT_EXCLUDE: Final = ("request_id", "stream")
 
 
+Bind: TypeAlias = "Callable[[tuple[Any, ...], Mapping[str, Any]], Mapping[str, Any]]"
 OwnerRole: TypeAlias = Literal["keyed", "shown", "ignored"]
 
 
@@ -37,7 +38,7 @@ class Keyer:
             function, which says what counts of it, or ignored.
     """
 
-    __slots__ = ("_bind", "_binder", "_call", "_key", "_owner", "_plain", "_secret", "_stream")
+    __slots__ = ("_binder", "_call", "_key", "_owner", "_secret", "_stream", "digest_of")
 
     def __init__(
         self,
@@ -49,13 +50,14 @@ class Keyer:
         owner: OwnerRole = "keyed",
     ) -> None:
         self._binder = binder
-        self._bind = binder.bind
-        self._plain = key is None and secret is None and not (binder.may_stream or binder.ignored)
         self._key = key
         self._secret = secret
         self._owner = owner
         self._call = _CALL + identity.digest.encode() + b"\n"
         self._stream = _STREAM + identity.digest.encode() + b"\n"
+        plain = key is None and secret is None and not (binder.may_stream or binder.ignored)
+        self.digest_of: Final = _straight(self._call, binder.bind) if plain else None
+        """Returns what `request` does of a call without owner, where no call asks for a stream."""
 
     def request(
         self, owner: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
@@ -71,12 +73,11 @@ class Keyer:
             UncacheableArgument: if an argument has no canonical form.
             Mismatch: if the function does not take these arguments.
         """
-        if self._plain and owner is None:
+        if owner is None and self.digest_of is not None:
             try:
-                form = canonical(self._bind(args, kwargs))
+                return self.digest_of(args, kwargs), False
             except UncacheableArgument as error:
                 raise _readable(error) from None
-            return _sha256(self._call + form).digest(), False
         if self._owner == "ignored" and self._key is None:
             owner = None
         binder = self._binder
@@ -109,6 +110,17 @@ class Keyer:
             return b"!key" + canonical(key(owner, *args, **kwargs))
         form = b"!key" + canonical(key(*args, **kwargs))
         return form if owner is None else b"%b\n%b" % (_owner(owner), form)
+
+
+def _straight(head: bytes, bind: Bind) -> Callable[[tuple[Any, ...], Mapping[str, Any]], bytes]:
+    begun = _sha256(head)
+
+    def digest_of(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
+        digest = begun.copy()
+        digest.update(canonical(bind(args, kwargs)))
+        return digest.digest()
+
+    return digest_of
 
 
 def _owner(owner: Any) -> bytes:

@@ -1,0 +1,79 @@
+"""A hit in memory, in a straight line: it is what is done a million times."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+
+from llmcache.codec.frame import AWAITED
+from llmcache.codec.tree import decode
+from llmcache.keys.request import Keyer
+from llmcache.policy import judge
+from llmcache.process import Process
+from llmcache.runtime import Runtime
+from llmcache.stats import FEW_HITS, Counters
+
+
+@dataclass(frozen=True, slots=True)
+class Unanswered:
+    """Stands for the answer to a call that is no hit.
+
+    Args:
+        runtime: where the call was looked up, and nothing was found; ``None``
+            if it is for others to look it up.
+        digest: the key's.
+    """
+
+    runtime: Runtime | None
+    digest: bytes
+
+
+UNASKED: Final = Unanswered(None, b"")
+
+Hit: TypeAlias = "Callable[[tuple[Any, ...], Mapping[str, Any]], Any]"
+"""Returns the answer to a call, or an `Unanswered`."""
+
+
+def ask_nobody(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Unanswered:
+    """Leave every call to others."""
+    return UNASKED
+
+
+def straight_line(runtime: Runtime, process: Process, counters: Counters) -> Hit:
+    """Return what answers calls of what is bound to nothing as `Engine.call` does, if it is a hit.
+
+    Whatever is out of the ordinary is left to that: settings that were changed,
+    arguments without a canonical form, somebody who listens, entries that are
+    not whole, results that are awaited, stores that may wait or fail.
+    """
+    store, keyer = runtime.direct, runtime.free
+    digest_of = keyer.digest_of if isinstance(keyer, Keyer) else None
+    if store is None or digest_of is None or not runtime.enabled:
+        return ask_nobody
+    basis, prefix, policy = runtime.basis, runtime.prefix, runtime.policy
+    ttl, wall = policy.ttl, policy.clock.wall
+    get, unseal = store.get, runtime.entries.frame.unseal
+    saved, add_up, listeners = counters.saved, counters.add_up, process.listeners
+
+    def hit(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        if process.settings is not basis or listeners.callbacks:
+            return UNASKED
+        try:
+            digest = digest_of(args, kwargs)
+            data = get(prefix + digest.hex())
+            if data is None:
+                return Unanswered(runtime, digest)
+            entry, payload = unseal(data, digest)
+            created, expires, _, took, flags, codec, _ = entry
+            if flags & AWAITED or judge(created, expires, wall(), ttl) != "fresh":
+                return UNASKED
+            value = decode(codec, payload)
+        except Exception:  # noqa: BLE001
+            return UNASKED
+        saved.append(took)
+        if len(saved) > FEW_HITS:
+            add_up()
+        return value
+
+    return hit

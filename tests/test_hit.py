@@ -1,0 +1,111 @@
+"""A hit in memory goes a straight line, and whatever is out of the ordinary goes another way."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from stand_ins import FakeClock
+from twins import World, worlds
+
+import llmcache
+from llmcache.backends.memory import MemoryStore
+from llmcache.hit import UNASKED, Unanswered, ask_nobody
+
+
+def hit_of(ask: Any) -> Any:
+    return ask._self_engine.hit
+
+
+def answer(text: str) -> dict[str, str]:
+    return {"answer": text}
+
+
+@worlds
+def test_a_hit_is_answered_in_a_straight_line(world: World) -> None:
+    ask = world.cached(answer)
+    assert hit_of(ask)(("a",), {}) is UNASKED
+    world.run(ask("a"))
+    first, second = hit_of(ask)(("a",), {}), hit_of(ask)((), {"text": "a"})
+    assert first == second == {"answer": "a"}
+    assert first is not second
+    assert ask.cache.stats().hits == 2
+
+
+@worlds
+def test_what_is_not_there_has_been_looked_up(world: World) -> None:
+    ask = world.cached(answer)
+    world.run(ask("a"))
+    found = hit_of(ask)(("b",), {})
+    assert type(found) is Unanswered
+    assert found.digest.hex() == ask.cache.key("b")
+    assert ask.cache.stats().calls == 1
+
+
+@worlds
+def test_hits_are_counted_however_many_there_are(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("llmcache.hit.FEW_HITS", 5)
+    ask = world.cached(answer)
+    for _ in range(12):
+        world.run(ask("a"))
+    assert len(ask._self_engine.counters.saved) <= 6
+    assert ask.cache.stats().hits == 11
+
+
+class Failing(MemoryStore):
+    fails = False
+
+    def get(self, key: str, within: float = 0.0) -> bytes | None:
+        if self.fails:
+            raise OSError
+        return super().get(key)
+
+
+@worlds
+def test_who_must_go_another_way(world: World, clock: FakeClock) -> None:
+    store = Failing()
+    with llmcache.configure(clock=clock.clock):
+        ask = world.cached(answer, backend=store, ttl=10)
+        world.run(ask("a"))
+        line = hit_of(ask)
+        assert line(("a",), {}) == {"answer": "a"}
+        assert line(("a", "b"), {}) is UNASKED
+        assert line((object(),), {}) is UNASKED
+        store.fails = True
+        assert line(("a",), {}) is UNASKED
+        store.fails = False
+        with llmcache.on_event(lambda event: None):
+            assert line(("a",), {}) is UNASKED
+        clock.advance(10)
+        assert line(("a",), {}) is UNASKED
+    assert line(("a",), {}) is UNASKED
+    assert ask.cache.stats().hits == 1
+
+
+@worlds
+@pytest.mark.parametrize(
+    "options",
+    [{"key": lambda text: text}, {"secret": b"s" * 16}, {"ignore": ["extra"]}],
+    ids=["key", "secret", "ignore"],
+)
+def test_whose_calls_never_go_straight(world: World, options: dict[str, Any]) -> None:
+    def body(text: str, extra: int = 0) -> str:
+        return text
+
+    ask = world.cached(body, **options)
+    assert [world.run(ask("a")) for _ in range(2)] == ["a", "a"]
+    assert hit_of(ask) is ask_nobody
+    assert ask.cache.stats().hits == 1
+
+
+@worlds
+def test_nothing_goes_straight_while_the_cache_is_off(world: World) -> None:
+    ask = world.cached(answer)
+    world.run(ask("a"))
+    with llmcache.configure(enabled=False):
+        world.run(ask("a"))
+        assert hit_of(ask) is ask_nobody
+    assert world.run(ask("a")) == {"answer": "a"}
+    assert ask.cache.stats().calls == 2
