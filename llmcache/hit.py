@@ -61,6 +61,8 @@ def straight_line(runtime: Runtime, process: Process, counters: Counters) -> Hit
             return UNASKED
         try:
             digest = digest_of(args, kwargs)
+            if digest is None:
+                return UNASKED
             data = get(prefix + digest.hex())
             if data is None:
                 return Unanswered(runtime, digest)

@@ -11,6 +11,7 @@ from llmcache.errors import ConfigurationError, LLMCacheError
 
 DEFAULT_IGNORE: Final = ("request_id",)
 _EMPTY: Final = Parameter.empty
+_NO_REST: Final[Mapping[str, Any]] = {}
 _SPELLINGS: Final = ("*", "**")
 _SPELLING: Final[dict[Any, str]] = {Parameter.VAR_POSITIONAL: "*", Parameter.VAR_KEYWORD: "**"}
 
@@ -78,6 +79,14 @@ class Binder:
         if bound.get("stream") is True:
             return True
         return self._rest and bound.get("**", {}).get("stream", self._asks) is True
+
+    def is_plain(self, bound: Mapping[str, Any]) -> bool:
+        """Say whether *bound* asks for no stream and has nothing that is ignored."""
+        rest = bound.get("**", _NO_REST) if self._rest else _NO_REST
+        for name in self.ignored:
+            if name in bound or name in rest:
+                return False
+        return bound.get("stream") is not True and rest.get("stream", self._asks) is not True
 
     def strip(self, bound: Mapping[str, Any]) -> dict[str, Any]:
         """Return *bound* without the ignored arguments."""

@@ -18,6 +18,7 @@ ENDLESS: Final = "has too many parts, or contains itself"
 # So few containers nest no deeper than they may, wherever they are.
 _FEW: Final = 190
 _FEW_PARTS: Final = 2000
+_FEW_MEMBERS: Final = 16
 
 # By their addresses: a class may have a metaclass with a __hash__ of its own.
 _FLOATS: Final = {id(float)}
@@ -26,7 +27,7 @@ _LEAVES: Final = {id(str), id(int), id(bool), id(type(None))}
 _PLAIN_NAMES: Final = (("value", Enum), ("__llmcache_key__", None), ("__getattr__", None))
 
 
-def is_fit(value: Any, room: int) -> bool:
+def is_fit(value: Any, room: int) -> bool:  # noqa: PLR0912
     """Say whether orjson may be trusted with *value*, which may nest *room* deep.
 
     It writes ``null`` for a ``nan`` or an infinity, loses count of how deep
@@ -36,39 +37,45 @@ def is_fit(value: Any, room: int) -> bool:
         UncacheableArgument: if it has more parts than any request.
     """
     if type(value) is not dict:
-        return _is_nested_and_fit(value, room)
-    # Most requests are texts, numbers, and a list of messages that are texts.
+        return _are_fit([value], room)
+    # Most of a request are texts, and messages whose members are texts.
+    others = []
     for part in value.values():
         kind = type(part)
         if kind is str:
             continue
-        if kind is list:
+        if kind is list and len(part) < _FEW:
             for item in part:
-                if type(item) is not dict:
-                    return _is_nested_and_fit(value, room)
-                for leaf in item.values():
-                    if type(leaf) is not str:
-                        return _is_nested_and_fit(value, room)
+                if type(item) is dict and len(item) < _FEW_MEMBERS:
+                    for member in item.values():
+                        if type(member) is not str:
+                            others.append(member)
+                else:
+                    others.append(item)
         elif kind is float:
             if not isfinite(part):
                 return False
-        elif kind is not int and kind is not bool and part is not None:
-            return _is_nested_and_fit(value, room)
-    return True
+        elif kind is dict and room == MAX_DEPTH:
+            # What **kwargs took.
+            if not is_fit(part, room - 1):
+                return False
+        else:
+            others.append(part)
+    return not others or _are_fit(others, room - 3)
 
 
-def _is_nested_and_fit(value: Any, room: int) -> bool:
-    """Say as `is_fit` does of any value."""
-    waiting = [value]
+def _are_fit(values: list[Any], room: int) -> bool:
+    """Say as `is_fit` does of all *values*, to which it adds what they hold."""
+    top = len(values)
     containers = 0
-    for part in waiting:
+    for part in values:
         kind = type(part)
-        if kind is str:
+        if kind is str or kind is int or kind is bool or part is None:
             continue
         if kind is dict:
-            waiting += part.values()
+            values += part.values()
         elif kind is list or kind is tuple:
-            waiting += part
+            values += part
         elif kind is float:
             if not isfinite(part):
                 return False
@@ -76,12 +83,12 @@ def _is_nested_and_fit(value: Any, room: int) -> bool:
         elif type(kind) is EnumType:
             if not has_plain_value(kind):
                 return False
-            waiting.append(part._value_)
+            values.append(part._value_)
         else:
             continue
         containers += 1
-        if containers == _FEW or len(waiting) > _FEW_PARTS:
-            return _is_large_and_fit([[value]], room + 1)
+        if containers == _FEW or len(values) > _FEW_PARTS:
+            return _is_large_and_fit([values[:top]], room + 1)
     return True
 
 

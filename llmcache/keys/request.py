@@ -22,7 +22,7 @@ _sha256 = hashlib.sha256
 DEFAULT_EXCLUDE: Final = ("request_id", "stream")
 
 
-Bind: TypeAlias = "Callable[[tuple[Any, ...], Mapping[str, Any]], Mapping[str, Any]]"
+DigestOf: TypeAlias = "Callable[[tuple[Any, ...], Mapping[str, Any]], bytes | None]"
 OwnerRole: TypeAlias = Literal["keyed", "shown", "ignored"]
 
 
@@ -55,9 +55,10 @@ class Keyer:
         self._owner = owner
         self._call = _CALL + identity.digest.encode() + b"\n"
         self._stream = _STREAM + identity.digest.encode() + b"\n"
-        plain = key is None and secret is None and not (binder.may_stream or binder.ignored)
-        self.digest_of: Final = _straight(self._call, binder.bind) if plain else None
-        """Returns what `request` does of a call without owner, where no call asks for a stream."""
+        self.digest_of: Final = (
+            _straight(self._call, binder) if key is None and secret is None else None
+        )
+        """Returns the digest of a call without owner, or ``None`` where `request` does more."""
 
     def request(
         self, owner: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
@@ -73,13 +74,14 @@ class Keyer:
             UncacheableArgument: if an argument has no canonical form.
             Mismatch: if the function does not take these arguments.
         """
-        if owner is None and self.digest_of is not None:
-            try:
-                return self.digest_of(args, kwargs), False
-            except UncacheableArgument as error:
-                raise _readable(error) from None
         if self._owner == "ignored" and self._key is None:
             owner = None
+        if owner is None and self.digest_of is not None:
+            try:
+                if digest := self.digest_of(args, kwargs):
+                    return digest, False
+            except UncacheableArgument as error:
+                raise _readable(error) from None
         binder = self._binder
         bound = binder.bind(args, kwargs)
         stream = binder.may_stream and binder.streams(bound)
@@ -112,12 +114,18 @@ class Keyer:
         return form if owner is None else b"%b\n%b" % (_owner(owner), form)
 
 
-def _straight(head: bytes, bind: Bind) -> Callable[[tuple[Any, ...], Mapping[str, Any]], bytes]:
+def _straight(head: bytes, binder: Binder) -> DigestOf:
+    """Return what makes the digests of most calls of a function."""
+    bind, is_plain = binder.bind, binder.is_plain
+    are_plain = not (binder.may_stream or binder.ignored)
     begun = _sha256(head)
 
-    def digest_of(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
+    def digest_of(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes | None:
+        bound = bind(args, kwargs)
+        if not (are_plain or is_plain(bound)):
+            return None
         digest = begun.copy()
-        digest.update(canonical(bind(args, kwargs)))
+        digest.update(canonical(bound))
         return digest.digest()
 
     return digest_of
