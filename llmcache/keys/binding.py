@@ -96,8 +96,11 @@ class Binder:
         return kept
 
     def _bind_plainly(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
-        if not args and not self._rest and kwargs.keys() == self._names:
-            return kwargs
+        if not args:
+            if not self._rest and kwargs.keys() == self._names:
+                return kwargs
+            if self._rest and not self._names:
+                return {"**": kwargs}
         bound = self._defaults.copy()
         if args:
             positional = self._positional[: len(args)]
