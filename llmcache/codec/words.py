@@ -13,12 +13,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
-from fractions import Fraction
 from functools import cache
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, Final
 from uuid import UUID, SafeUUID
-from zoneinfo import ZoneInfo, available_timezones
 
 from llmcache.attributes import inherits, namespace_of
 from llmcache.codec.classes import ClassGone
@@ -49,7 +47,7 @@ def _module(name: str) -> Any:
 @cache
 def _zones() -> frozenset[str]:
     """Return the names that `ZoneInfo` may be asked for: it imports packages by their parts."""
-    return frozenset(available_timezones())
+    return frozenset(_module("zoneinfo").available_timezones())
 
 
 def _zone(zone: tzinfo | None) -> Any:
@@ -59,7 +57,8 @@ def _zone(zone: tzinfo | None) -> Any:
     if kind is timezone:
         offset, *name = zone.__getinitargs__()  # type: ignore[attr-defined]
         return ["utc"] if zone is UTC else ["timezone", _timedelta(offset), *name]
-    if kind is ZoneInfo and getattr(zone, "key", None) in _zones():
+    zones = sys.modules.get("zoneinfo")
+    if zones is not None and kind is zones.ZoneInfo and getattr(zone, "key", None) in _zones():
         return ["zone", zone.key]  # type: ignore[attr-defined]
     core = sys.modules.get("pydantic_core")
     if core is not None and kind is core.TzInfo:
@@ -80,7 +79,7 @@ def _read_zone(written: Any) -> tzinfo | None:
     if tag == "zone":
         if content[0] not in _zones():
             raise ClassGone("no time zone of that name here")
-        return ZoneInfo(content[0])
+        return _module("zoneinfo").ZoneInfo(content[0])  # type: ignore[no-any-return]
     if tag == "pydantic":
         return _module("pydantic_core").TzInfo(content[0])  # type: ignore[no-any-return]
     raise ValueError("no time zone")
@@ -142,9 +141,9 @@ def _read_integers(written: list[str]) -> list[int]:
     return [_read_integer(each, _FEW) for each in written]
 
 
-def _read_fraction(written: Any) -> Fraction:
+def _read_fraction(written: Any) -> Any:
     numerator, denominator = _read_integers(written)
-    return Fraction(numerator, denominator)
+    return _module("fractions").Fraction(numerator, denominator)
 
 
 def _read_range(written: Any) -> range:
@@ -243,11 +242,6 @@ WORDS: Final[dict[type, Word]] = {
     datetime: Word("datetime", _datetime, _read_datetime),
     timedelta: Word("timedelta", _timedelta, lambda written: timedelta(*written)),
     Decimal: Word("decimal", _decimal, _read_decimal),
-    Fraction: Word(
-        "fraction",
-        lambda value: _integers(value.numerator, value.denominator),
-        _read_fraction,
-    ),
     UUID: Word(
         "uuid",
         lambda value: [value.hex, value.is_safe.value],
@@ -263,12 +257,20 @@ WORDS: Final[dict[type, Word]] = {
     PureWindowsPath: Word("purewindowspath", str, PureWindowsPath),
     type(Path()): Word("path", str, Path),
 }
+_FRACTION: Final = Word(
+    "fraction",
+    lambda value: _integers(value.numerator, value.denominator),
+    _read_fraction,
+)
 _ARRAY: Final = Word("ndarray", _array, _read_array)
 _SCALAR: Final = Word("numpy", _scalar, _read_scalar)
 _UNSET: Final = Word("unset", lambda value: 0, lambda written: _module("msgspec").UNSET)
 _URL: Final = Word("url", lambda value: [type(value).__name__, str(value)], _read_url)
 
-BY_TAG: Final = {word.tag: word for word in (*WORDS.values(), _ARRAY, _SCALAR, _UNSET, _URL)}
+_LATE: Final = (_FRACTION, _ARRAY, _SCALAR, _UNSET, _URL)
+"""Words of classes that are there only if somebody has imported them."""
+
+BY_TAG: Final = {word.tag: word for word in (*WORDS.values(), *_LATE)}
 
 
 def word_for(kind: type) -> Word | None:
@@ -276,6 +278,8 @@ def word_for(kind: type) -> Word | None:
     if word := WORDS.get(kind):
         return word
     loaded = sys.modules.get
+    if (fractions := loaded("fractions")) and kind is fractions.Fraction:
+        return _FRACTION
     if (numpy := loaded("numpy")) and kind is numpy.ndarray:
         return _ARRAY
     if numpy and inherits(kind, numpy.generic):

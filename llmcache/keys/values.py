@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import re
+import sys
 from collections import deque
 from collections.abc import Iterable
-from datetime import date, datetime, time, timedelta, timezone, tzinfo
+from datetime import date, datetime, time, timedelta, timezone
 from decimal import Context, Decimal
-from fractions import Fraction
 from pathlib import PurePath
 from typing import Any, Final
-from zoneinfo import ZoneInfo
 
 from llmcache.attributes import inherits
 from llmcache.errors import UncacheableArgument
@@ -80,13 +79,14 @@ def _moment(value: time | datetime) -> bytes:
     return b"[%b,%d,%b]" % (spelled, value.fold, _zone(value.tzinfo, name))
 
 
-def _zone(zone: tzinfo | None, name: str | None) -> bytes:
+def _zone(zone: Any, name: str | None) -> bytes:
     """Return what a zone is besides the offset, which the ISO text has already."""
     if zone is None:
         return b"null"
     if type(zone) is timezone:
         return b'["timezone",%b]' % text(name or "")
-    if type(zone) is ZoneInfo:
+    zones: Any = sys.modules.get("zoneinfo")
+    if zones is not None and type(zone) is zones.ZoneInfo:
         if zone.key is None:
             raise UncacheableArgument("has a time zone without a key")
         return b'["ZoneInfo",%b]' % text(zone.key)
@@ -101,7 +101,7 @@ def _decimal(value: Decimal, walk: Walk) -> bytes:
     return b"!decimal" + text(_PLAIN.to_sci_string(value))
 
 
-def _fraction(value: Fraction, walk: Walk) -> bytes:
+def _fraction(value: Any, walk: Walk) -> bytes:
     return walk.tagged(b"fraction", value.numerator, value.denominator)
 
 
@@ -149,6 +149,11 @@ def _find_path(kind: type) -> Writer | None:
     return _path if is_path_class(kind) else None
 
 
+def _find_fraction(kind: type) -> Writer | None:
+    fractions = sys.modules.get("fractions")
+    return _fraction if fractions is not None and kind is fractions.Fraction else None
+
+
 _writers: Final[dict[type, Writer]] = {
     bytes: _bytes,
     bytearray: _bytearray,
@@ -160,7 +165,6 @@ _writers: Final[dict[type, Writer]] = {
     datetime: _datetime,
     timedelta: _timedelta,
     Decimal: _decimal,
-    Fraction: _fraction,
     complex: _complex,
     range: _range,
     slice: _slice,
@@ -172,3 +176,4 @@ _writers: Final[dict[type, Writer]] = {
 for _kind, _writer in _writers.items():
     writes(_kind, _writer)
 finds(_find_path)
+finds(_find_fraction)
