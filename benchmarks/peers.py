@@ -156,7 +156,7 @@ def _dspy(function: Function) -> Function:
 def _langchain(function: Function) -> Function:
     from langchain_core.caches import InMemoryCache
 
-    return _langchain_model(function, InMemoryCache())
+    return langchain_model(function, InMemoryCache())
 
 
 def _langchain_sqlite(function: Function) -> Function:
@@ -165,10 +165,10 @@ def _langchain_sqlite(function: Function) -> Function:
         from langchain_community.cache import SQLiteCache
 
         cache = SQLiteCache(str(Path(_folder(), "langchain.db")))
-    return _langchain_model(function, cache)
+    return langchain_model(function, cache)
 
 
-def _langchain_model(function: Function, cache: Any) -> Function:
+def langchain_model(function: Function, cache: Any) -> Function:
     """A chat model of theirs that asks *function*; it answers with a message of theirs."""
     from langchain_core.language_models.chat_models import SimpleChatModel
 
