@@ -160,6 +160,24 @@ def test_a_probe_that_fails_in_any_way_is_followed_by_a_pause(
     assert not probe.waiting
 
 
+def test_pauses_are_short_again_the_next_time(
+    breaker: Breaker, probe: Probed, clock: FakeClock
+) -> None:
+    for _ in range(2):
+        probe.fails = True
+        fail(breaker)
+        for pause in (FIRST_PAUSE, LONGEST_PAUSE, LONGEST_PAUSE):
+            assert breaker.turns_away()
+            assert not probe.waiting
+            clock.advance(pause)
+            breaker.turns_away()
+            assert len(probe.waiting) == 1
+            probe.fails = pause is not LONGEST_PAUSE
+            probe.run()
+            if not breaker.is_open:
+                break
+
+
 def test_it_is_back_within_the_longest_pause(
     breaker: Breaker, probe: Probed, clock: FakeClock
 ) -> None:
