@@ -100,7 +100,7 @@ class Breaker:
     def _run_probe(self) -> None:
         try:
             self._probe()
-        except Exception:  # noqa: BLE001
+        except BaseException:  # noqa: BLE001
             with self._changing():
                 self._pause = min(self._pause * 2, LONGEST_PAUSE)
                 jitter = random.uniform(0.75, 1.0)  # noqa: S311

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 from abc import ABC, abstractmethod
 from base64 import b64decode, b64encode
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
-from llmcache.backends.base import DEFAULT_TIMEOUT, Store
+from llmcache.backends.base import DEFAULT_TIMEOUT, Store, in_thread
 from llmcache.closing import Closing
 from llmcache.codec.frame import CorruptEntry, Frame
 from llmcache.entries import EntryFormat, TooLarge
@@ -92,19 +91,19 @@ class CacheBackend(Closing, ABC):
 
     async def aget(self, key: str, default: Any = None) -> Any:
         """Do as `get`, without blocking the event loop."""
-        return await asyncio.to_thread(self.get, key, default)
+        return await in_thread(self.get, key, default)
 
     async def aset(self, key: str, value: Any, ttl: TTL = None) -> Any:
         """Do as `set`, without blocking the event loop."""
-        return await asyncio.to_thread(self.set, key, value, ttl)
+        return await in_thread(self.set, key, value, ttl)
 
     async def adelete(self, key: str) -> Any:
         """Do as `delete`, without blocking the event loop."""
-        return await asyncio.to_thread(self.delete, key)
+        return await in_thread(self.delete, key)
 
     async def aclear(self) -> Any:
         """Do as `clear`, without blocking the event loop."""
-        return await asyncio.to_thread(self.clear)
+        return await in_thread(self.clear)
 
     @cached_property
     def store(self) -> Store:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
 from collections.abc import Callable
@@ -19,13 +20,14 @@ class Probed:
 
     def __init__(self) -> None:
         self.fails = True
+        self.error: type[BaseException] = ConnectionError
         self.waiting: list[Callable[[], None]] = []
         self.runs = 0
 
     def __call__(self) -> None:
         self.runs += 1
         if self.fails:
-            raise ConnectionError("redis://:hunter2@host")
+            raise self.error("redis://:hunter2@host")
 
     def run(self) -> None:
         while self.waiting:
@@ -143,6 +145,37 @@ def test_pauses_grow(breaker: Breaker, probe: Probed, clock: FakeClock) -> None:
         breaker.turns_away()
         probe.run()
     assert 60 / LONGEST_PAUSE <= probe.runs <= 60 / (LONGEST_PAUSE * 0.7) + 4
+
+
+@pytest.mark.parametrize("error", [ConnectionError, SystemExit, asyncio.CancelledError])
+def test_a_probe_that_fails_in_any_way_is_followed_by_a_pause(
+    breaker: Breaker, probe: Probed, clock: FakeClock, error: type[BaseException]
+) -> None:
+    fail(breaker)
+    probe.error = error
+    clock.advance(FIRST_PAUSE)
+    breaker.turns_away()
+    probe.run()
+    breaker.turns_away()
+    assert not probe.waiting
+
+
+def test_pauses_are_short_again_the_next_time(
+    breaker: Breaker, probe: Probed, clock: FakeClock
+) -> None:
+    for _ in range(2):
+        probe.fails = True
+        fail(breaker)
+        for pause in (FIRST_PAUSE, LONGEST_PAUSE, LONGEST_PAUSE):
+            assert breaker.turns_away()
+            assert not probe.waiting
+            clock.advance(pause)
+            breaker.turns_away()
+            assert len(probe.waiting) == 1
+            probe.fails = pause is not LONGEST_PAUSE
+            probe.run()
+            if not breaker.is_open:
+                break
 
 
 def test_it_is_back_within_the_longest_pause(

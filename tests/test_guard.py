@@ -308,6 +308,27 @@ def test_a_store_of_four_methods_is_enough(world: World) -> None:
 
 
 @worlds
+@pytest.mark.parametrize("timeout", [None, 0.1])
+def test_a_store_that_raises_what_ends_an_iteration_fails(
+    world: World, timeout: float | None
+) -> None:
+    class Iterated(MemoryStore):
+        aget, aset = Store.aget, Store.aset
+
+        def get(self, key: str, within: float = inf) -> bytes | None:
+            return next(iter(()))
+
+        def set(self, key: str, data: bytes, ttl: float, within: float = inf) -> bool:
+            return next(iter(()))
+
+    store = Iterated()
+    store.timeout = timeout
+    ask = world.cached(lambda text: text, backend=store, name="ask")
+    assert world.run(ask("hi")) == "hi"
+    assert ask.cache.stats().errors == 2
+
+
+@worlds
 def test_a_store_that_fails_breaks_no_call_and_is_left_alone(
     world: World, store: Slow, caplog: pytest.LogCaptureFixture
 ) -> None:

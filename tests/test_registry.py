@@ -104,6 +104,11 @@ def test_another_url_is_refused_by_its_scheme(scheme: str) -> None:
         ("sqlite://relative.db", "sqlite:// takes sqlite:///relative.db"),
         ("sqlite:///", "sqlite:// takes sqlite:///relative.db"),
         ("sqlite:///:memory:", "sqlite:// takes sqlite:///relative.db"),
+        ("sqlite:///%3Amemory%3A", "sqlite:// takes sqlite:///relative.db"),
+        ("sqlite:////", "sqlite:// takes sqlite:///relative.db"),
+        ("sqlite:////directory/", "sqlite:// takes sqlite:///relative.db"),
+        ("sqlite:////a%00.db", "the path of sqlite://… has a NUL in it"),
+        (f"sqlite:///a.db?max_size={'9' * 5000}", "max_size of sqlite://… is not a positive"),
         ("sqlite:a.db", "sqlite: is no URL of a store: it has no //"),
         ("nowhere", "'nowhere' is no store; there is memory://…, "),
     ],
@@ -315,6 +320,43 @@ def test_a_factory_that_fails_tells_no_secret() -> None:
         check_backend("place://hunter2")
     assert "hunter2" not in str(e.value)
     assert e.value.__suppress_context__
+
+
+@pytest.mark.usefixtures("schemes")
+@pytest.mark.parametrize("factory", [int, "hunter2"], ids=["without a signature", "no callable"])
+def test_what_is_no_factory_is_an_error_at_decoration(factory: Any) -> None:
+    register_backend("place", factory)
+    with pytest.raises(ConfigurationError, match=r"place://… cannot be opened \(\w+\)$"):
+        llm_cached(backend="place://hunter2")
+
+
+@pytest.mark.usefixtures("schemes")
+@pytest.mark.parametrize("made", [None, "hunter2", MemoryStore])
+def test_a_factory_of_no_store_is_an_error_at_decoration(made: Any) -> None:
+    register_backend("place", lambda address: made)
+    with pytest.raises(ConfigurationError, match=r"^backend: what place://… means is no store$"):
+        llm_cached(backend="place://hunter2")
+
+
+@pytest.mark.usefixtures("schemes")
+def test_a_package_that_cannot_be_imported_is_an_error_at_decoration(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class EntryPoint:
+        def load(self) -> Any:
+            raise RuntimeError("hunter2")
+
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda **_: [EntryPoint()])
+    with pytest.raises(ConfigurationError, match=r"place://… cannot be opened \(RuntimeError\)$"):
+        llm_cached(backend="place://hunter2")
+
+
+@pytest.mark.parametrize("timeout", [0, -1, float("nan"), "0.1"])
+def test_a_store_with_no_time_at_all_is_an_error_at_decoration(timeout: Any) -> None:
+    store = MemoryStore()
+    store.timeout = timeout
+    with pytest.raises(ConfigurationError, match="the timeout of a MemoryStore is not a number"):
+        llm_cached(backend=store)
 
 
 def test_a_url_shows_its_scheme_alone() -> None:

@@ -6,7 +6,10 @@ import asyncio
 from abc import abstractmethod
 from collections.abc import Callable
 from math import inf
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import NamedTuple, ParamSpec, Protocol, TypeAlias, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 Removal: TypeAlias = "Callable[[str], None]"
 """Told ``"evicted"`` or ``"expired"`` for each entry that a store drops of its own accord."""
@@ -95,20 +98,33 @@ class Store(Protocol):
 
     async def aget(self, key: str, within: float = inf) -> bytes | None:
         """Do as `get`, without blocking the event loop."""
-        return await asyncio.to_thread(self.get, key, within)
+        return await in_thread(self.get, key, within)
 
     async def aset(self, key: str, data: bytes, ttl: float, within: float = inf) -> bool:
         """Do as `set`, without blocking the event loop."""
-        return await asyncio.to_thread(self.set, key, data, ttl, within)
+        return await in_thread(self.set, key, data, ttl, within)
 
     async def adelete(self, key: str, within: float = inf) -> bool:
         """Do as `delete`, without blocking the event loop."""
-        return await asyncio.to_thread(self.delete, key, within)
+        return await in_thread(self.delete, key, within)
 
     async def aclear(self, group: str) -> None:
         """Do as `clear`, without blocking the event loop."""
-        await asyncio.to_thread(self.clear, group)
+        await in_thread(self.clear, group)
 
     async def aclose(self) -> None:
         """Do as `close`, without blocking the event loop."""
-        await asyncio.to_thread(self.close)
+        await in_thread(self.close)
+
+
+async def in_thread(method: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Return what *method* returns, without blocking the event loop."""
+
+    def work() -> T:
+        try:
+            return method(*args, **kwargs)
+        except StopIteration as error:
+            # A future does not take it: whoever awaits would wait for ever.
+            raise RuntimeError("a store raised StopIteration") from error
+
+    return await asyncio.to_thread(work)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping
 from inspect import Parameter
@@ -40,6 +41,8 @@ REDIS: Final = ("redis", "rediss", "unix")
 _BOUNDS: Final = ("max_bytes", "max_size")
 _WHOLE: Final = (*_BOUNDS, "max_connections")
 _SECONDS: Final = ("connect_timeout", "timeout")
+
+_NUMBER: Final = re.compile(r"[0-9]{1,18}")
 
 Factory: TypeAlias = "Callable[..., Store]"
 """Makes a store of a URL's address, and of those keyword options that it has parameters for."""
@@ -90,10 +93,7 @@ def check_backend(backend: Any) -> Any:
         if backend != PRIVATE:
             open_store(backend, {"clock": Clock()})
         return backend
-    kind = type(backend)
-    if isinstance(backend, type) or not all(_has(backend, name) for name in _MEMBERS):
-        raise ConfigurationError(f"backend: a {kind.__qualname__} is no store")
-    return backend
+    return _checked(backend, f"a {type(backend).__qualname__}")
 
 
 def settings_of(backend: Any) -> dict[str, str]:
@@ -116,8 +116,7 @@ def open_store(backend: str, given: Mapping[str, Any]) -> Store:
             option, or an option cannot be meant.
     """
     url = parse_url(backend)
-    factory = _factory(url)
-    known = _options_of(factory)
+    factory, known = _factory(url)
     for name in url.options:
         if name not in known and name not in SETTINGS:
             has = ", ".join(sorted({*known, *SETTINGS} - {"clock"}))
@@ -125,28 +124,28 @@ def open_store(backend: str, given: Mapping[str, Any]) -> Store:
     options = {name: _parsed(url, name) for name in url.options if name in known}
     options |= {name: value for name, value in given.items() if name in known}
     try:
-        return factory(url.address, **options)
-    except LLMCacheError:
-        raise
+        store = factory(url.address, **options)
     except Exception as error:  # noqa: BLE001
-        # Its text may repeat the URL.
-        raise ConfigurationError(
-            f"backend: {url} cannot be opened ({type(error).__qualname__})"
-        ) from None
+        raise _refusal(url, error) from None
+    return _checked(store, f"what {url} means")  # type: ignore[no-any-return]
 
 
-def _factory(url: BackendURL) -> Factory:
+def _factory(url: BackendURL) -> tuple[Factory, set[str]]:
+    """Return what makes the store of *url*, and the options that it has."""
     factory = _OWN.get(url.scheme) or _registered.get(url.scheme)
-    if factory is None:
-        from importlib.metadata import entry_points  # noqa: PLC0415 - it takes long to import
+    try:
+        if factory is None:
+            from importlib.metadata import entry_points  # noqa: PLC0415 - it takes long to import
 
-        for entry_point in entry_points(group=ENTRY_POINTS, name=url.scheme):
-            factory = _registered[url.scheme] = entry_point.load()
-    if factory is None:
-        there = ", ".join(f"{scheme}://…" for scheme in sorted({*_OWN, *_registered}))
-        shown = url if url.address or url.options else repr(url.scheme)
-        raise ConfigurationError(f"backend: {shown} is no store; there is {there}")
-    return factory
+            for entry_point in entry_points(group=ENTRY_POINTS, name=url.scheme):
+                factory = _registered[url.scheme] = entry_point.load()
+        if factory is not None:
+            return factory, _options_of(factory)
+    except Exception as error:  # noqa: BLE001
+        raise _refusal(url, error) from None
+    there = ", ".join(f"{scheme}://…" for scheme in sorted({*_OWN, *_registered}))
+    shown = url if url.address or url.options else repr(url.scheme)
+    raise ConfigurationError(f"backend: {shown} is no store; there is {there}")
 
 
 def _options_of(factory: Factory) -> set[str]:
@@ -154,10 +153,26 @@ def _options_of(factory: Factory) -> set[str]:
     return {p.name for p in parameters if p.kind is Parameter.KEYWORD_ONLY}
 
 
+def _refusal(url: BackendURL, error: Exception) -> LLMCacheError:
+    if isinstance(error, LLMCacheError):
+        return error
+    # Its text may repeat the URL.
+    return ConfigurationError(f"backend: {url} cannot be opened ({type(error).__qualname__})")
+
+
+def _checked(store: Any, shown: str) -> Any:
+    if isinstance(store, type) or not all(_has(store, name) for name in _MEMBERS):
+        raise ConfigurationError(f"backend: {shown} is no store")
+    timeout = store.timeout
+    if timeout is not None and not (isinstance(timeout, int | float) and timeout > 0):
+        raise ConfigurationError(f"backend: the timeout of {shown} is not a number of seconds")
+    return store
+
+
 def _parsed(url: BackendURL, name: str) -> Any:
     written = url.options[name]
     if name in _WHOLE:
-        value = int(written) if written.isascii() and written.isdigit() else None
+        value = int(written) if _NUMBER.fullmatch(written) else None
         try:
             return parse_bound(name, value)
         except ConfigurationError:
@@ -218,13 +233,16 @@ def _path(address: str) -> Path:
     """Return the file that ``sqlite://`` and *address* mean."""
     if not address:
         return cache_directory() / "answers.db"
-    if not address.startswith("/") or address in {"/", "/:memory:"}:
+    from urllib.parse import unquote  # noqa: PLC0415
+
+    path = unquote(address[1:])
+    if not address.startswith("/") or path.endswith("/") or path in {"", ":memory:"}:
         raise ConfigurationError(
             "backend: sqlite:// takes sqlite:///relative.db, sqlite:////absolute.db or 'sqlite'"
         )
-    from urllib.parse import unquote  # noqa: PLC0415
-
-    return Path(unquote(address[1:]))
+    if "\0" in path:
+        raise ConfigurationError("backend: the path of sqlite://… has a NUL in it")
+    return Path(path)
 
 
 def cache_directory(

@@ -118,19 +118,6 @@ def change(path: Path, statement: str, *values: object) -> None:
 # What every store does.
 
 
-def test_what_is_set_is_there(open_store: Open) -> None:
-    store = open_store()
-    assert store.get("g:a") is None
-    assert store.set("g:a", b"one") is True
-    assert store.get("g:a") == b"one"
-    assert store.set("g:a", b"") is True
-    assert store.get("g:a") == b""
-    assert store.set("g:a", b"longer" * 10_000) is True
-    assert store.get("g:a") == b"longer" * 10_000
-    assert store.get("g:b") is None
-    assert store.get("h:a") is None
-
-
 def test_what_is_deleted_is_gone(open_store: Open) -> None:
     store = open_store()
     dropped = store.watch()
@@ -210,13 +197,6 @@ def test_an_expired_entry_may_be_set_again(open_store: Open, clock: FakeClock) -
     assert store.get("g:a") == b"new"
     assert store.size() == 1
     assert dropped == {"expired": 1}
-
-
-def test_some_entries_never_expire(open_store: Open, clock: FakeClock) -> None:
-    store = open_store()
-    store.set("g:a", ttl=inf)
-    clock.advance(1e12)
-    assert store.get("g:a") == b"data"
 
 
 @pytest.mark.parametrize("bound", [{"max_size": 2}, {"max_bytes": 8}], ids=str)
