@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -63,7 +64,10 @@ class Connection(sqlite3.Connection):
         self._process = os.getpid()
         super().__init__(*args, **kwargs)
 
-    def __del__(self) -> None:
+    def __del__(self, is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
+        if is_finalizing():
+            # Modules may be gone already, and the operating system closes all.
+            return
         if self._process == os.getpid():
             with suppress(sqlite3.Error):
                 self.close()
@@ -146,8 +150,10 @@ class Link:
             finally:
                 self.lock.release()
 
-    def __del__(self) -> None:
+    def __del__(self, is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
         """Close the connection with its thread, unless another process opened it."""
+        if is_finalizing():
+            return
         if self._pid == os.getpid():
             with suppress(sqlite3.Error):
                 self.entries.close()

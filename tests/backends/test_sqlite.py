@@ -694,6 +694,20 @@ def test_an_inherited_connection_is_left_to_the_process_that_opened_it(
         connection.execute("SELECT 1")
 
 
+def test_nothing_is_done_when_the_interpreter_ends(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = make()
+    store.set("g:a", b"data", inf)
+    link = store._links.mine.link
+    with monkeypatch.context() as gone:
+        for name in ("os", "sqlite3", "suppress"):
+            gone.setattr(sqlite_link, name, None)
+        link.__del__(lambda: True)
+        link._connection.__del__(lambda: True)
+    assert store.get("g:a") == b"data"
+
+
 def test_a_connection_that_was_in_use_at_a_fork_is_left_to_its_process(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
