@@ -7,11 +7,14 @@ suspends, so that one `drive` runs it to its end on the caller's own stack.
 
 from __future__ import annotations
 
+import asyncio
+from asyncio import CancelledError
 from collections.abc import Callable, Coroutine
 from math import inf
 from typing import Any, Protocol, TypeVar
 
 from llmcache.backends.base import Store
+from llmcache.errors import StoreUnavailable
 
 T = TypeVar("T")
 
@@ -82,18 +85,35 @@ class AsyncPort:
         return await result if is_awaitable(result) else result
 
     async def get(self, store: Store, key: str, within: float = inf) -> bytes | None:
-        return await store.aget(key, within)
+        try:
+            return await store.aget(key, within)
+        except CancelledError as error:
+            raise _cancelled(error) from None
 
     async def set(
         self, store: Store, key: str, data: bytes, ttl: float, within: float = inf
     ) -> bool:
-        return await store.aset(key, data, ttl, within)
+        try:
+            return await store.aset(key, data, ttl, within)
+        except CancelledError as error:
+            raise _cancelled(error) from None
 
     async def delete(self, store: Store, key: str, within: float = inf) -> bool:
-        return await store.adelete(key, within)
+        try:
+            return await store.adelete(key, within)
+        except CancelledError as error:
+            raise _cancelled(error) from None
 
     async def clear(self, store: Store, group: str) -> None:
         await store.aclear(group)
+
+
+def _cancelled(error: CancelledError) -> BaseException:
+    """Return *error* if it is this task that was cancelled, and no work of the store's own."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        return error
+    return StoreUnavailable("the store cancelled what it did")
 
 
 def is_awaitable(result: Any) -> bool:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Callable, Coroutine, Generator
+from math import inf
 from typing import Any
 from unittest.mock import MagicMock, call
 
 import pytest
 
+from llmcache import StoreUnavailable, llm_cached
 from llmcache.backends.base import Store
 from llmcache.backends.memory import MemoryStore
 from llmcache.ports import AsyncPort, Port, SyncPort, drive, is_awaitable
@@ -198,3 +200,70 @@ def test_what_must_be_awaited_is_told_from_what_must_not() -> None:
     assert is_awaitable(Later())
     for value in (None, 1, "text", Later, coroutine, generator()):
         assert not is_awaitable(value)
+
+
+class Cancelling(MemoryStore):
+    """Cancels its own work."""
+
+    async def aget(self, key: str, within: float = inf) -> bytes | None:
+        raise asyncio.CancelledError
+
+    async def aset(self, key: str, data: bytes, ttl: float, within: float = inf) -> bool:
+        raise asyncio.CancelledError
+
+    async def adelete(self, key: str, within: float = inf) -> bool:
+        raise asyncio.CancelledError
+
+
+class Waiting(MemoryStore):
+    """Never comes to an end."""
+
+    async def aget(self, key: str, within: float = inf) -> bytes | None:
+        await asyncio.Event().wait()
+        return None
+
+    async def aset(self, key: str, data: bytes, ttl: float, within: float = inf) -> bool:
+        await asyncio.Event().wait()
+        return False
+
+    async def adelete(self, key: str, within: float = inf) -> bool:
+        await asyncio.Event().wait()
+        return False
+
+
+USES: list[Callable[[Store], Coroutine[Any, Any, Any]]] = [
+    lambda store: AsyncPort().get(store, "g:a"),
+    lambda store: AsyncPort().set(store, "g:a", b"", 1.0),
+    lambda store: AsyncPort().delete(store, "g:a"),
+]
+
+
+@pytest.mark.parametrize("use", USES, ids=["get", "set", "delete"])
+def test_what_a_store_cancels_is_a_failure_of_the_store(
+    use: Callable[[Store], Coroutine[Any, Any, Any]],
+) -> None:
+    with pytest.raises(StoreUnavailable):
+        asyncio.run(use(Cancelling()))
+
+
+@pytest.mark.parametrize("use", USES, ids=["get", "set", "delete"])
+def test_who_is_cancelled_himself_is_cancelled(
+    use: Callable[[Store], Coroutine[Any, Any, Any]],
+) -> None:
+    async def main() -> None:
+        task = asyncio.ensure_future(use(Waiting()))
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(main())
+
+
+def test_a_store_that_cancels_its_work_breaks_no_call() -> None:
+    @llm_cached(backend=Cancelling(), name="cancelling")
+    async def ask(text: str) -> str:
+        return text
+
+    assert asyncio.run(ask("a")) == "a"
+    assert ask.cache.stats().errors == 2
