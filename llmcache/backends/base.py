@@ -8,6 +8,8 @@ from collections.abc import Callable
 from math import inf
 from typing import NamedTuple, Protocol, TypeAlias
 
+from llmcache.errors import StoreUnavailable
+
 Removal: TypeAlias = "Callable[[str], None]"
 """Told ``"evicted"`` or ``"expired"`` for each entry that a store drops of its own accord."""
 
@@ -17,6 +19,10 @@ DEFAULT_TIMEOUT = 0.1
 
 class SlowTransfer(TimeoutError):
     """The time was over while a large value was on its way: the store itself is well."""
+
+
+class PartUnavailable(StoreUnavailable):
+    """A part of the store fails, and looks after that itself: the rest is well."""
 
 
 class Usage(NamedTuple):

@@ -394,12 +394,13 @@ def test_a_fork_forgets_the_connections_of_its_parent(url: str) -> None:
 
     async def main() -> None:
         await store.aset("g:a", b"data", 60)
-        before = store._links, store._loops._links
+        server: Any = store._servers
+        before = server._links, server._loops._links
         store._forget()
-        assert store._links is not before[0]
+        assert server._links is not before[0]
         assert await store.aget("g:a") == b"data"
         await store.aclose()
-        store._loops._links = before[1]
+        server._loops._links = before[1]
         await store.aclose()
         before[0].close()
 
