@@ -174,7 +174,7 @@ def _hosts(whole: BackendURL) -> tuple[SplitResult, list[SplitResult], str]:
     authority, _, path = whole.address.partition("/")
     account, _, places = authority.rpartition("@")
     hosts = [urlsplit(f"//{place}", allow_fragments=False) for place in places.split(",")]
-    if not all(host.hostname and not host.path and "@" not in host.netloc for host in hosts):
+    if "@" in account or not all(host.hostname and not host.path for host in hosts):
         raise ValueError
     return urlsplit(f"//{account}@", allow_fragments=False), hosts, path.strip("/")
 

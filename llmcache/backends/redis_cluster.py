@@ -31,6 +31,7 @@ PAUSE: Final = 0.5
 
 _STEPS: Final = 3
 _FEW: Final = 2
+_MOST: Final = 3 / 4
 _ASKING: Final = ("ASKING",)
 _PATIENT: Final = "UNLINK"
 
@@ -60,7 +61,8 @@ class Node(Server):
         self.address = address
         self.breaker = Breaker(
             str(self),
-            limit=timeout,
+            # Who asks has spent a little of the time before.
+            limit=timeout * _MOST,
             monotonic=monotonic,
             probe=lambda: self.ask(("PING",), _is_pong, monotonic() + timeout),
         )

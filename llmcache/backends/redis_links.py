@@ -41,6 +41,9 @@ with suppress(ImportError):  # older ones have none
 LARGE: Final = 1 << 16
 """Bytes that only a large value has; as many within its time are no sign of a server that fails."""
 
+SHARE: Final = 1 / 5
+"""How much of its time to connect one of many servers has: a silent one must not take it all."""
+
 
 class Progress:
     """How far an exchange is.

@@ -10,7 +10,7 @@ from typing import Any
 from redis.exceptions import NoPermissionError, ReadOnlyError
 
 from llmcache.backends.redis_address import Address, Service
-from llmcache.backends.redis_links import Command, Expected, Link
+from llmcache.backends.redis_links import SHARE, Command, Expected, Link
 from llmcache.backends.redis_server import Server
 from llmcache.backends.redis_tasks import TaskLink
 from llmcache.errors import StoreUnavailable
@@ -75,7 +75,7 @@ class Search:
         self._service = service
         self._question: Command = ("SENTINEL", "GET-MASTER-ADDR-BY-NAME", service.name)
         self._longest = connect_timeout
-        self._share = connect_timeout / (len(service.sentinels) + 1)
+        self._share = connect_timeout * SHARE
         self._first = 0
 
     def connect(self) -> Link:

@@ -9,13 +9,10 @@ from typing import Any, Final, NamedTuple, TypeAlias
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 
 from llmcache.backends.redis_address import Address
-from llmcache.backends.redis_links import Link
+from llmcache.backends.redis_links import SHARE, Link
 from llmcache.errors import StoreUnavailable
 
 SLOTS: Final = REDIS_CLUSTER_HASH_SLOTS
-
-SHARE: Final = 1 / 5
-"""How much of the time one node may take: a silent one must not be all that was asked."""
 
 Place: TypeAlias = "tuple[str, int]"
 """Host and port of a node."""
