@@ -22,7 +22,11 @@ class SlowTransfer(TimeoutError):
 
 
 class PartUnavailable(StoreUnavailable):
-    """A part of the store fails, and looks after that itself: the rest is well."""
+    """A part of the store fails, which the store looks after itself: the rest is well.
+
+    A method that raises it gives nobody a reason to leave the store alone. Who
+    does so asks that part no more until it answers.
+    """
 
 
 class Usage(NamedTuple):

@@ -1,4 +1,4 @@
-"""The store in a Redis server: answers that machines share."""
+"""The store in Redis servers: answers that machines share."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Count(NamedTuple):
 
 
 class RedisStore(Store):
-    """Keeps the entries in a Redis or Valkey server, which lets each expire.
+    """Keeps the entries in Redis or Valkey servers, which let each expire.
 
     - No method makes its caller wait longer than it may. A connection is made
       in the background; until there is one, callers are told that they had no
@@ -60,7 +60,7 @@ class RedisStore(Store):
       ends well: no interrupt, cancellation or timeout can hand one caller the
       reply to another.
     - Nothing is tried again, but once what was asked over a connection that the
-      server had closed in the meantime.
+      server had closed in the meantime, and what another node of a cluster has.
     - What is no text under a key of this store is nothing to `get`, which
       leaves it alone; `set` replaces it.
     - Each event loop has connections of its own, and so has a process that was
@@ -68,12 +68,14 @@ class RedisStore(Store):
 
     Args:
         url: ``redis://user:password@host:port/database``, ``rediss://``
-            likewise for TLS, or ``unix:///path/of/socket?db=database``.
+            likewise for TLS, ``unix:///path/of/socket?db=database``,
+            ``redis+cluster://user:password@host:port,host:port``, or
+            ``redis+sentinel://user:password@host:port,host:port/service/database``.
         prefix: of every key.
         timeout: seconds that it may add to one call altogether.
         connect_timeout: seconds until a connection must be made.
         max_connections: the most connections for all threads together, and for
-            all tasks of one event loop.
+            all tasks of one event loop; in a cluster, to each node.
         clock: not used: the server's decides.
 
     Raises:

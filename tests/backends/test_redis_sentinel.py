@@ -176,6 +176,19 @@ def test_a_primary_that_falls_silent_in_mid_load(world: World, watched: WatchedS
     assert load.late(than=LATE) < 0.01
 
 
+@pytest.fixture(params=[False, True], ids=["sync", "async"])
+def finds(request: pytest.FixtureRequest) -> Callable[[Search], None]:
+    """Find the primary, and close the connection."""
+
+    def sync(search: Search) -> None:
+        search.connect().close()
+
+    async def find(search: Search) -> None:
+        await (await search.aconnect()).close()
+
+    return (lambda search: asyncio.run(find(search))) if request.param else sync
+
+
 def bulk(*parts: str) -> bytes:
     lines = [f"${len(part)}\r\n{part}\r\n" for part in parts]
     return f"*{len(parts)}\r\n{''.join(lines)}".encode()
@@ -232,10 +245,14 @@ def test_passwords() -> None:
         watched.remove()
 
 
-def test_who_may_not_ask_for_the_role_asks_for_answers(watched: WatchedServers) -> None:
+def test_who_may_not_ask_for_the_role_asks_for_answers(
+    watched: WatchedServers, finds: Callable[[Search], None]
+) -> None:
     commands = ("+get", "+set", "+select", "+client|setinfo")
     watched.servers[0].say("ACL", "SETUSER", "ours", "on", ">pw", "~*", *commands)
-    store = RedisStore(watched.url.replace("//", "//ours:pw@"), timeout=HANG)
+    url = watched.url.replace("//", "//ours:pw@")
+    finds(Search(parse_service(url), HANG))
+    store = RedisStore(url, timeout=HANG)
     assert store.set("g:a", b"data", 60)
     assert asyncio.run(store.aget("g:a")) == b"data"
     store.close()
@@ -254,19 +271,6 @@ def test_tls(server: Server, tls: ssl.SSLContext, trusted: str) -> None:
             with pytest.raises(StoreUnavailable, match="no sentinel leads"):
                 RedisStore(url, timeout=HANG).get("g:a")
             assert until(lambda: server.clients() == 0)
-
-
-@pytest.fixture(params=[False, True], ids=["sync", "async"])
-def finds(request: pytest.FixtureRequest) -> Callable[[Search], None]:
-    """Find the primary, and close the connection."""
-
-    def sync(search: Search) -> None:
-        search.connect().close()
-
-    async def find(search: Search) -> None:
-        await (await search.aconnect()).close()
-
-    return (lambda search: asyncio.run(find(search))) if request.param else sync
 
 
 def search_of(*ports: int, patience: float = HANG) -> Search:
