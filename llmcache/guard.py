@@ -8,7 +8,7 @@ from functools import partial
 from typing import Final, Protocol, TypeVar
 from weakref import WeakValueDictionary
 
-from llmcache.backends.base import DEFAULT_TIMEOUT, SlowTransfer, Store
+from llmcache.backends.base import DEFAULT_TIMEOUT, PartUnavailable, SlowTransfer, Store
 from llmcache.breaker import Breaker
 from llmcache.errors import StoreUnavailable
 from llmcache.ports import Port
@@ -217,8 +217,8 @@ class GuardedVisit:
 
     @staticmethod
     def _failed(breaker: Breaker, error: Exception, seconds: float) -> None:
-        # After a slow transfer the next value may be a small one.
-        if not isinstance(error, SlowTransfer):
+        # The next value may be a small one, or in another part of the store.
+        if not isinstance(error, SlowTransfer | PartUnavailable):
             breaker.failed(error, seconds)
 
     def _worked(self, breaker: Breaker, seconds: float) -> None:

@@ -127,19 +127,19 @@ class SQLiteCacheBackend(StoreBackend):
 
 
 class RedisCacheBackend(StoreBackend):
-    """Values in a Redis or Valkey server, which machines share.
+    """Values in Redis or Valkey servers, which machines share.
 
     Args:
         redis_url: ``redis://user:password@host:port/database``, ``rediss://``
-            for TLS, or ``unix:///path/of/socket``, with options as in any
-            ``backend=`` URL.
+            for TLS, ``unix:///path/of/socket``, ``redis+cluster://…`` or
+            ``redis+sentinel://…``, with options as in any ``backend=`` URL.
         prefix: stands before every key in Redis.
         default_ttl: how long a value is kept, unless `set` says otherwise.
         timeout: seconds that the server may add to a call.
         connect_timeout: seconds until a connection must be made; it is made in
             the background, and nobody waits that long.
         max_connections: the most connections for all threads together, and for
-            all tasks of one event loop.
+            all tasks of one event loop; in a cluster, to each node.
         max_value_bytes: values that take more are not kept.
         clock: where the time comes from; the server has its own.
 
@@ -186,8 +186,8 @@ class RedisCacheBackend(StoreBackend):
     def get_stats(self) -> dict[str, Any]:
         """Return ``backend``, ``size``, ``size_is_estimate``, ``hits``, ``misses``, ``hit_rate``.
 
-        The size is found by looking through the server's keys, for no longer
-        than ``timeout``; ``None`` if the server does not answer.
+        The size is found by looking through the servers' keys, for no longer
+        than ``timeout``; ``None`` if they do not answer.
         """
         try:
             size, is_estimate = self._redis.count(GROUP)

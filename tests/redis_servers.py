@@ -61,13 +61,20 @@ class Server:
     Args:
         program: its path.
         options: its options, as on its command line.
+        password: of the test's own client.
 
     Attributes:
         port: where it listens; the same after a restart.
     """
 
-    def __init__(self, program: str, *options: str) -> None:
+    def __init__(self, program: str, *options: str, password: str | None = None) -> None:
         self.port = free_port()
+        self._place: dict[str, Any] = {
+            "port": self.port,
+            "password": password,
+            "retry": Retry(NoBackoff(), 0),
+            "socket_timeout": HANG,
+        }
         self._program = program
         self._options = options
         self._folder = Path(tempfile.mkdtemp(prefix="llmcache-redis-"))
@@ -81,14 +88,32 @@ class Server:
     @property
     def client(self) -> redis.Redis:
         """A plain client of the test's own, for this thread."""
-        return redis.Redis(port=self.port, retry=Retry(NoBackoff(), 0), socket_timeout=HANG)
+        return redis.Redis(**self._place)
 
-    def start(self, *options: str, wait: bool = True) -> Server:
+    def say(self, *command: Any) -> Any:
+        """Return the reply to *command* as it comes over the wire."""
+        connection = redis.Connection(**self._place, protocol=2)
+        try:
+            connection.send_command(*command)
+            return connection.read_response()
+        finally:
+            connection.disconnect()
+
+    @property
+    def runs(self) -> bool:
+        return self._process is not None
+
+    def command(self) -> list[str]:
         command = [self._program, "--port", str(self.port), "--bind", "127.0.0.1"]
         command += ["--save", "", "--dir", str(self._folder), "--unixsocket", str(self.socket)]
-        command += [*self._options, *options]
+        return [*command, *self._options]
+
+    def start(self, *options: str, wait: bool = True) -> Server:
         self._process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            [*self.command(), *options],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )
         if wait:
             until(self._answers)

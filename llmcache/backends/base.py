@@ -8,6 +8,8 @@ from collections.abc import Callable
 from math import inf
 from typing import NamedTuple, ParamSpec, Protocol, TypeAlias, TypeVar
 
+from llmcache.errors import StoreUnavailable
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -20,6 +22,14 @@ DEFAULT_TIMEOUT = 0.1
 
 class SlowTransfer(TimeoutError):
     """The time was over while a large value was on its way: the store itself is well."""
+
+
+class PartUnavailable(StoreUnavailable):
+    """A part of the store fails, which the store looks after itself: the rest is well.
+
+    A method that raises it gives nobody a reason to leave the store alone. Who
+    does so asks that part no more until it answers.
+    """
 
 
 class Usage(NamedTuple):

@@ -1,4 +1,4 @@
-"""The store in a Redis server: answers that machines share."""
+"""The store in Redis servers: answers that machines share."""
 
 from __future__ import annotations
 
@@ -12,9 +12,14 @@ from weakref import WeakSet
 from redis import ResponseError
 
 from llmcache.backends.base import DEFAULT_TIMEOUT, Store
-from llmcache.backends.redis_address import parse_address
-from llmcache.backends.redis_links import Command, Expected, Link, Links
-from llmcache.backends.redis_tasks import Loops, TaskLink
+from llmcache.backends.redis_address import parse_address, parse_nodes, parse_service
+from llmcache.backends.redis_cluster import Cluster
+from llmcache.backends.redis_links import Command, Expected, Link
+from llmcache.backends.redis_sentinel import Watched
+from llmcache.backends.redis_server import Server, Servers
+from llmcache.backends.redis_tasks import TaskLink
+from llmcache.backends.registry import CLUSTER, SENTINEL
+from llmcache.backends.urls import parse_url
 from llmcache.policy import (
     DEFAULT_CONNECT_TIMEOUT,
     DEFAULT_CONNECTIONS,
@@ -46,7 +51,7 @@ class Count(NamedTuple):
 
 
 class RedisStore(Store):
-    """Keeps the entries in a Redis or Valkey server, which lets each expire.
+    """Keeps the entries in Redis or Valkey servers, which let each expire.
 
     - No method makes its caller wait longer than it may. A connection is made
       in the background; until there is one, callers are told that they had no
@@ -55,7 +60,7 @@ class RedisStore(Store):
       ends well: no interrupt, cancellation or timeout can hand one caller the
       reply to another.
     - Nothing is tried again, but once what was asked over a connection that the
-      server had closed in the meantime.
+      server had closed in the meantime, and what another node of a cluster has.
     - What is no text under a key of this store is nothing to `get`, which
       leaves it alone; `set` replaces it.
     - Each event loop has connections of its own, and so has a process that was
@@ -63,12 +68,14 @@ class RedisStore(Store):
 
     Args:
         url: ``redis://user:password@host:port/database``, ``rediss://``
-            likewise for TLS, or ``unix:///path/of/socket?db=database``.
+            likewise for TLS, ``unix:///path/of/socket?db=database``,
+            ``redis+cluster://user:password@host:port,host:port``, or
+            ``redis+sentinel://user:password@host:port,host:port/service/database``.
         prefix: of every key.
         timeout: seconds that it may add to one call altogether.
         connect_timeout: seconds until a connection must be made.
         max_connections: the most connections for all threads together, and for
-            all tasks of one event loop.
+            all tasks of one event loop; in a cluster, to each node.
         clock: not used: the server's decides.
 
     Raises:
@@ -94,15 +101,12 @@ class RedisStore(Store):
         max_connections: int = DEFAULT_CONNECTIONS,
         clock: Clock | None = None,
     ) -> None:
-        address = parse_address(url)
         self.prefix = prefix
         self.timeout = timeout
         self._timeout = timeout
         self.connect_timeout = connect_timeout
         self.max_connections = parse_bound("max_connections", max_connections)
-        self._connect = lambda: Link(address, connect_timeout)
-        self._loops = Loops(lambda: TaskLink.connect(address, connect_timeout), max_connections)
-        self._links = Links(self._connect, max_connections)
+        self._servers = _servers(url, timeout, connect_timeout, max_connections)
         _stores.add(self)
 
     def get(self, key: str, within: float = inf) -> bytes | None:
@@ -130,35 +134,36 @@ class RedisStore(Store):
 
     def clear(self, group: str) -> None:
         """Forget all keys of *group*, a batch at a time; it is no part of a call and may wait."""
-        cursor = _START
-        while True:
-            cursor, keys = self._ask(_PATIENCE, _is_batch, *self._scan(group, cursor))
-            if keys:
-                self._ask(_PATIENCE, _is_number, "UNLINK", *keys)
-            if cursor == _START:
-                return
+        for _ in range(self._servers.rounds):
+            for server in self._servers.all(monotonic() + _PATIENCE):
+                cursor = None
+                while cursor != _START:
+                    command = self._scan(group, cursor or _START)
+                    cursor, keys = server.ask(command, _is_batch, monotonic() + _PATIENCE)
+                    for batch in self._servers.together(keys):
+                        self._ask(_PATIENCE, _is_number, "UNLINK", *batch)
 
     def count(self, group: str, within: float = inf) -> Count:
         """Return the number of entries in *group*, an estimate if time is short."""
         ends = monotonic() + min(within, self._timeout)
-        cursor, found, seen = _START, set[bytes](), 0
-        while seen == 0 or cursor != _START:
+        servers = self._servers.all(ends)
+        counts, late = list[Count](), TimeoutError("there is no time to count")
+        for number, server in enumerate(servers):
+            share = (ends - monotonic()) / (len(servers) - number)
             try:
-                command = self._scan(group, cursor)
-                cursor, keys = self._ask(ends - monotonic(), _is_batch, *command)
-            except TimeoutError:
-                if seen == 0:
-                    raise
-                total = self._ask(self._timeout, _is_number, "DBSIZE")
-                return Count(round(len(found) * max(total / seen, 1)), is_estimate=True)
-            found.update(keys)
-            seen += BATCH
-        return Count(len(found), is_estimate=False)
+                counts.append(self._count(server, group, share))
+            except TimeoutError as error:
+                late = error
+        if not counts:
+            raise late
+        # The servers of a cluster hold about the same.
+        entries = sum(count.entries for count in counts) * len(servers) / len(counts)
+        is_estimate = len(counts) < len(servers) or any(count.is_estimate for count in counts)
+        return Count(round(entries), is_estimate)
 
     def close(self) -> None:
         """Close all connections; those of other event loops close when these run or end."""
-        self._close_links()
-        self._loops.close()
+        self._servers.close()
 
     async def aget(self, key: str, within: float = inf) -> bytes | None:
         """Do as `get`, without blocking the event loop."""
@@ -189,24 +194,24 @@ class RedisStore(Store):
 
     async def aclear(self, group: str) -> None:
         """Do as `clear`, without blocking the event loop."""
-        cursor = _START
-        while True:
-            cursor, keys = await self._aask(_PATIENCE, _is_batch, *self._scan(group, cursor))
-            if keys:
-                await self._aask(_PATIENCE, _is_number, "UNLINK", *keys)
-            if cursor == _START:
-                return
+        for _ in range(self._servers.rounds):
+            for server in await self._servers.aall(_PATIENCE):
+                cursor = None
+                while cursor != _START:
+                    command = self._scan(group, cursor or _START)
+                    cursor, keys = await server.aask(command, _is_batch, _PATIENCE)
+                    for batch in self._servers.together(keys):
+                        await self._aask(_PATIENCE, _is_number, "UNLINK", *batch)
 
     async def aclose(self) -> None:
         """Do as `close`, without blocking the event loop."""
-        self._close_links()
-        await self._loops.aclose()
+        await self._servers.aclose()
 
     def _ask(self, within: float, expected: Expected, *command: str | bytes | int) -> Any:
-        return self._links.ask(command, expected, monotonic() + within)
+        return self._servers.ask(command, expected, monotonic() + within)
 
     async def _aask(self, within: float, expected: Expected, *command: str | bytes | int) -> Any:
-        return await self._loops.ask(command, expected, within)
+        return await self._servers.aask(command, expected, within)
 
     def _at_most(self, within: float) -> float:
         return min(within, self._timeout)
@@ -215,14 +220,40 @@ class RedisStore(Store):
         pattern = _SPECIAL.sub(r"\\\g<0>", f"{self.prefix}{group}:") + "*"
         return "SCAN", cursor, "MATCH", pattern, "COUNT", BATCH
 
-    def _close_links(self) -> None:
-        links, self._links = self._links, Links(self._connect, self.max_connections)
-        links.close()
+    def _count(self, server: Server, group: str, within: float) -> Count:
+        """Return the number of entries of one server."""
+        ends = monotonic() + within
+        cursor, found, seen = _START, set[bytes](), 0
+        while seen == 0 or cursor != _START:
+            try:
+                cursor, keys = server.ask(self._scan(group, cursor), _is_batch, ends)
+            except TimeoutError:
+                if seen == 0:
+                    raise
+                total = server.ask(("DBSIZE",), _is_number, monotonic() + self._timeout)
+                return Count(round(len(found) * max(total / seen, 1)), is_estimate=True)
+            found.update(keys)
+            seen += BATCH
+        return Count(len(found), is_estimate=False)
 
     def _forget(self) -> None:
         """Begin anew, in a process that was forked."""
-        self._links = Links(self._connect, self.max_connections)
-        self._loops.forget()
+        self._servers.forget()
+
+
+def _servers(url: str, timeout: float, connect_timeout: float, limit: int) -> Servers:
+    """Return whom *url* means."""
+    scheme = parse_url(url).scheme
+    if scheme in CLUSTER:
+        return Cluster(parse_nodes(url), timeout, connect_timeout, limit)
+    if scheme in SENTINEL:
+        return Watched(parse_service(url), connect_timeout, limit)
+    address = parse_address(url)
+    return Server(
+        lambda: Link(address, connect_timeout),
+        lambda: TaskLink.connect(address, connect_timeout),
+        limit,
+    )
 
 
 def _life(ttl: float) -> Command | None:

@@ -41,6 +41,9 @@ with suppress(ImportError):  # older ones have none
 LARGE: Final = 1 << 16
 """Bytes that only a large value has; as many within its time are no sign of a server that fails."""
 
+SHARE: Final = 1 / 5
+"""How much of its time to connect one of many servers has: a silent one must not take it all."""
+
 
 class Progress:
     """How far an exchange is.
@@ -243,6 +246,14 @@ class Link:
         self._connection.disconnect()
 
 
+def unreachable(why: Exception) -> StoreUnavailable:
+    """Return what says that there is no connection; a foreign text may hold a password."""
+    ours = isinstance(why, StoreUnavailable)
+    error = StoreUnavailable(str(why) if ours else f"cannot connect ({type(why).__qualname__})")
+    error.__cause__ = why
+    return error
+
+
 class Failure(NamedTuple):
     """Says to who waits for a connection that there will be none."""
 
@@ -277,13 +288,16 @@ class Links:
         self._waiting: set[int] = set()
         self._closed = False
 
-    def ask(self, command: Command, expected: Expected, deadline: float) -> Any:
+    def ask(
+        self, command: Command, expected: Expected, deadline: float, before: Command = ()
+    ) -> Any:
         """Return the reply to *command*, from another connection if the first is found closed.
 
         Args:
             command: what to ask, which does no harm if it is asked twice.
             expected: what the reply must be like.
             deadline: in seconds of `time.monotonic`.
+            before: what to say on the same connection just before, if anything.
 
         Raises:
             TimeoutError: there was none at *deadline*.
@@ -291,11 +305,11 @@ class Links:
         """
         link = self._take(deadline)
         try:
-            return self._exchange(link, command, expected, deadline)
+            return self._exchange(link, command, expected, deadline, before)
         except redis.RedisError as error:
             if not link.is_stale(error):
                 raise
-        return self._exchange(self._take(deadline), command, expected, deadline)
+        return self._exchange(self._take(deadline), command, expected, deadline, before)
 
     def close(self) -> None:
         """Close all connections, those in use when they have been used."""
@@ -304,8 +318,12 @@ class Links:
             while True:
                 self._drop(self._ready.get_nowait())
 
-    def _exchange(self, link: Link, command: Command, expected: Expected, deadline: float) -> Any:
+    def _exchange(
+        self, link: Link, command: Command, expected: Expected, deadline: float, before: Command
+    ) -> Any:
         try:
+            if before:
+                link.ask(before, deadline)
             reply = link.ask(command, deadline)
             if not expected(reply):
                 raise redis.InvalidResponse(f"this is no answer to {command[0]!r}")
@@ -332,8 +350,7 @@ class Links:
                     return found
                 self._drop(found)
             elif found.time >= started:
-                why = type(found.error).__qualname__
-                raise StoreUnavailable(f"cannot connect ({why})") from found.error
+                raise unreachable(found.error)
 
     def _wait(self, deadline: float) -> Link | Failure:
         me = threading.get_ident()

@@ -8,6 +8,7 @@ from asyncio import AbstractEventLoop, CancelledError, Future, Task
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import suppress
+from functools import partial
 from time import monotonic
 from typing import Any, Final, cast
 from weakref import WeakKeyDictionary
@@ -19,7 +20,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from llmcache.backends.redis_address import Address
-from llmcache.backends.redis_links import SETTINGS, Command, Expected, Progress
+from llmcache.backends.redis_links import SETTINGS, Command, Expected, Progress, unreachable
 from llmcache.errors import StoreUnavailable
 
 
@@ -158,12 +159,14 @@ class TaskLinks:
         self._closed = False
         self._presence = self._present()
 
-    async def ask(self, command: Command, expected: Expected, within: float) -> Any:
+    async def ask(
+        self, command: Command, expected: Expected, within: float, before: Command = ()
+    ) -> Any:
         """Do as `llmcache.backends.redis_links.Links.ask`, within so many seconds."""
         if within <= 0:
             raise TimeoutError("there is no time to ask")
         loop = asyncio.get_running_loop()
-        task = loop.create_task(self._outcome(command, expected, within))
+        task = loop.create_task(self._outcome(command, expected, within, before))
         self._exchanges.add(task)
         task.add_done_callback(self._exchanges.discard)
         try:
@@ -198,19 +201,20 @@ class TaskLinks:
             await asyncio.sleep(0)
 
     async def _outcome(
-        self, command: Command, expected: Expected, within: float
+        self, command: Command, expected: Expected, within: float, before: Command
     ) -> tuple[Any, Exception | None]:
         """Return the reply, or what is wrong: a task that nobody waits for may not raise."""
         deadline = monotonic() + within
         links: list[TaskLink] = []
+        exchange = partial(self._exchange, command, expected, deadline, before, links)
         try:
             async with asyncio.timeout(within):
                 try:
-                    return await self._exchange(command, expected, deadline, links), None
+                    return await exchange(), None
                 except redis.RedisError as error:
                     if not links or not links[-1].is_stale(error):
                         return None, error
-                return await self._exchange(command, expected, deadline, links), None
+                return await exchange(), None
         except TimeoutError:
             if not links:
                 return None, TimeoutError("no connection is ready in time")
@@ -219,11 +223,18 @@ class TaskLinks:
             return None, error
 
     async def _exchange(
-        self, command: Command, expected: Expected, deadline: float, links: list[TaskLink]
+        self,
+        command: Command,
+        expected: Expected,
+        deadline: float,
+        before: Command,
+        links: list[TaskLink],
     ) -> Any:
         link = await self._take()
         links.append(link)
         try:
+            if before:
+                await link.ask(before, deadline)
             reply = await link.ask(command, deadline)
             if not expected(reply):
                 raise redis.InvalidResponse(f"this is no answer to {command[0]!r}")
@@ -294,13 +305,10 @@ class TaskLinks:
                 # Who finds the new connection broken needs another attempt at once.
                 self._attempts.discard(cast("Task[None]", asyncio.current_task()))
         except Exception as error:  # noqa: BLE001
-            why = type(error).__qualname__
             while self._waiting:
                 waiter = self._waiting.popleft()
                 if not waiter.done():
-                    failure = StoreUnavailable(f"cannot connect ({why})")
-                    failure.__cause__ = error
-                    waiter.set_exception(failure)
+                    waiter.set_exception(unreachable(error))
             return
         self._open.add(link)
         await self._put(link)
@@ -319,10 +327,12 @@ class Loops:
         self._limit = limit
         self._begin_anew()
 
-    async def ask(self, command: Command, expected: Expected, within: float) -> Any:
+    async def ask(
+        self, command: Command, expected: Expected, within: float, before: Command = ()
+    ) -> Any:
         """Do as `TaskLinks.ask`, on the running loop."""
         links = self._links.get(asyncio.get_running_loop()) or await self._begin()
-        return await links.ask(command, expected, within)
+        return await links.ask(command, expected, within, before)
 
     async def aclose(self) -> None:
         """Close all connections of the running loop now, and of the others soon."""

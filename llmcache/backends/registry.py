@@ -17,12 +17,9 @@ from llmcache.backends.memory import MemoryStore
 from llmcache.backends.urls import BackendURL, parse_url
 from llmcache.errors import ConfigurationError, LLMCacheError, MissingExtra
 from llmcache.policy import (
-    DEFAULT_CONNECT_TIMEOUT,
-    DEFAULT_CONNECTIONS,
     DEFAULT_FILE_BYTES,
     DEFAULT_FILE_SIZE,
     DEFAULT_MAX_SIZE,
-    DEFAULT_PREFIX,
     Clock,
     parse_bound,
 )
@@ -35,8 +32,24 @@ ENTRY_POINTS: Final = "llmcache.backends"
 SETTINGS: Final = ("compress", "max_value_bytes", "ttl")
 """Options of a URL that are not the store's, but of those who use it."""
 
-REDIS: Final = ("redis", "rediss", "unix")
-"""Schemes of a Redis server."""
+SERVER: Final = ("redis", "rediss", "unix")
+CLUSTER: Final = ("redis+cluster", "rediss+cluster")
+SENTINEL: Final = ("redis+sentinel", "rediss+sentinel")
+REDIS: Final = (*SERVER, *CLUSTER, *SENTINEL)
+"""Schemes of Redis servers: of one, of a cluster, and of those that sentinels watch."""
+
+TLS: Final = (
+    "ssl_ca_certs",
+    "ssl_ca_path",
+    "ssl_cert_reqs",
+    "ssl_certfile",
+    "ssl_check_hostname",
+    "ssl_keyfile",
+)
+"""Options of ``rediss://`` and the like, which mean what they mean to redis-py."""
+
+SENTINELS: Final = ("sentinel_password", "sentinel_username")
+"""Options that say who asks sentinels."""
 
 _BOUNDS: Final = ("max_bytes", "max_size")
 _WHOLE: Final = (*_BOUNDS, "max_connections")
@@ -257,90 +270,44 @@ def cache_directory(
     return (Path(caches) if caches.startswith("/") else Path.home() / ".cache") / "llmcache"
 
 
-def _redis(
-    scheme: str, address: str, written: Mapping[str, str], given: Mapping[str, Any]
-) -> Store:
-    """Return the store of a Redis server.
+def _redis(scheme: str, *written: str) -> Factory:
+    """Return what makes the stores of one of the Redis schemes.
 
     Args:
-        scheme: of its URL.
-        address: likewise.
-        written: options that stay in the URL.
-        given: the store's others.
+        scheme: of their URLs.
+        written: their options that say where the servers are and who asks
+            them; they stay in the URL.
     """
-    try:
-        from llmcache.backends.redis import RedisStore  # noqa: PLC0415
-    except ModuleNotFoundError:
-        raise MissingExtra(f'backend: {scheme}:// needs: pip install "llmcache[redis]"') from None
-    from urllib.parse import urlencode  # noqa: PLC0415
 
-    query = urlencode({name: value for name, value in written.items() if value})
-    return RedisStore(f"{scheme}://{address}?{query}".removesuffix("?"), **given)
+    def factory(address: str, **given: Any) -> Store:
+        try:
+            from llmcache.backends.redis import RedisStore  # noqa: PLC0415
+        except ModuleNotFoundError:
+            raise MissingExtra(
+                f'backend: {scheme}:// needs: pip install "llmcache[redis]"'
+            ) from None
+        from urllib.parse import urlencode  # noqa: PLC0415
 
+        kept = {name: given.pop(name) for name in written if name in given}
+        url = f"{scheme}://{address}?{urlencode({k: v for k, v in kept.items() if v})}"
+        return RedisStore(url.removesuffix("?"), **given)
 
-def _redis_scheme(scheme: str) -> Factory:
-    def factory(
-        address: str,
-        *,
-        db: str = "",
-        prefix: str = DEFAULT_PREFIX,
-        timeout: float = DEFAULT_TIMEOUT,
-        connect_timeout: float = DEFAULT_CONNECT_TIMEOUT,
-        max_connections: int = DEFAULT_CONNECTIONS,
-        clock: Clock,
-    ) -> Store:
-        given = {
-            "prefix": prefix,
-            "timeout": timeout,
-            "connect_timeout": connect_timeout,
-            "max_connections": max_connections,
-            "clock": clock,
-        }
-        return _redis(scheme, address, {"db": db}, given)
-
+    options = (*written, "prefix", "timeout", "connect_timeout", "max_connections", "clock")
+    factory.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [Parameter(name, Parameter.KEYWORD_ONLY) for name in options]
+    )
     return factory
-
-
-def _rediss(
-    address: str,
-    *,
-    db: str = "",
-    ssl_ca_certs: str = "",
-    ssl_ca_path: str = "",
-    ssl_cert_reqs: str = "",
-    ssl_certfile: str = "",
-    ssl_check_hostname: str = "",
-    ssl_keyfile: str = "",
-    prefix: str = DEFAULT_PREFIX,
-    timeout: float = DEFAULT_TIMEOUT,
-    connect_timeout: float = DEFAULT_CONNECT_TIMEOUT,
-    max_connections: int = DEFAULT_CONNECTIONS,
-    clock: Clock,
-) -> Store:
-    written = {
-        "db": db,
-        "ssl_ca_certs": ssl_ca_certs,
-        "ssl_ca_path": ssl_ca_path,
-        "ssl_cert_reqs": ssl_cert_reqs,
-        "ssl_certfile": ssl_certfile,
-        "ssl_check_hostname": ssl_check_hostname,
-        "ssl_keyfile": ssl_keyfile,
-    }
-    given = {
-        "prefix": prefix,
-        "timeout": timeout,
-        "connect_timeout": connect_timeout,
-        "max_connections": max_connections,
-        "clock": clock,
-    }
-    return _redis("rediss", address, written, given)
 
 
 _OWN: Final[dict[str, Factory]] = {
     "memory": _memory,
     "sqlite": _sqlite,
-    "redis": _redis_scheme("redis"),
-    "rediss": _rediss,
-    "unix": _redis_scheme("unix"),
+    "redis": _redis("redis", "db"),
+    "rediss": _redis("rediss", "db", *TLS),
+    "unix": _redis("unix", "db"),
+    "redis+cluster": _redis("redis+cluster"),
+    "rediss+cluster": _redis("rediss+cluster", *TLS),
+    "redis+sentinel": _redis("redis+sentinel", "db", *SENTINELS),
+    "rediss+sentinel": _redis("rediss+sentinel", "db", *SENTINELS, *TLS),
 }
 _registered: Final[dict[str, Factory]] = {}

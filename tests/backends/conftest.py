@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import ipaddress
+import ssl
 from collections.abc import Iterator
+from pathlib import Path
+from typing import TypeVar
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from redis_groups import ClusterServers, WatchedServers
 from redis_servers import Server, serving
+
+T = TypeVar("T", ClusterServers, WatchedServers)
 
 
 @pytest.fixture(scope="session", params=["valkey", "redis"])
@@ -13,6 +24,79 @@ def shared_server(request: pytest.FixtureRequest) -> Iterator[Server]:
     yield from serving(name=request.param)
 
 
+@pytest.fixture(scope="session")
+def shared_cluster() -> Iterator[ClusterServers]:
+    yield from _while_it_runs(ClusterServers())
+
+
+@pytest.fixture(scope="session")
+def shared_watched() -> Iterator[WatchedServers]:
+    yield from _while_it_runs(WatchedServers())
+
+
+@pytest.fixture
+def cluster() -> Iterator[ClusterServers]:
+    """One whose first primary has a replica."""
+    yield from _while_it_runs(ClusterServers(replica=True))
+
+
+@pytest.fixture
+def watched() -> Iterator[WatchedServers]:
+    yield from _while_it_runs(WatchedServers())
+
+
+def _while_it_runs(servers: T) -> Iterator[T]:
+    try:
+        yield servers.start()
+    finally:
+        servers.remove()
+
+
 @pytest.fixture
 def server() -> Iterator[Server]:
     yield from serving()
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A certificate of 127.0.0.1 that signs itself, and its key."""
+    folder = tmp_path_factory.mktemp("tls")
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
+    now = dt.datetime.now(dt.UTC)
+    address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    signed = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - dt.timedelta(days=1))
+        .not_valid_after(now + dt.timedelta(days=1))
+        .add_extension(address, critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    (folder / "cert.pem").write_bytes(signed.public_bytes(serialization.Encoding.PEM))
+    (folder / "key.pem").write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    return folder / "cert.pem", folder / "key.pem"
+
+
+@pytest.fixture
+def trusted(certificate: tuple[Path, Path]) -> str:
+    """The file of the certificate."""
+    return str(certificate[0])
+
+
+@pytest.fixture
+def tls(certificate: tuple[Path, Path]) -> ssl.SSLContext:
+    """Who has that certificate."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*certificate)
+    return context

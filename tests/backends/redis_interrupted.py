@@ -88,7 +88,8 @@ def main(who: str, port: int, times: int) -> None:
         client = redis.Redis(port=port, max_connections=CONNECTIONS)
         sys.stdout.write(json.dumps(interrupted(lambda key: client.get(f"llm_cache:{key}"), times)))
         return
-    url = f"redis://127.0.0.1:{port}"
+    scheme = "redis+cluster" if who == "ours in a cluster" else "redis"
+    url = f"{scheme}://127.0.0.1:{port}"
     store = RedisStore(url, timeout=PATIENCE, max_connections=CONNECTIONS)
     count = interrupted(store.get, times)
     count["together"] = together(store)

@@ -6,6 +6,7 @@ import itertools
 from pathlib import Path
 
 import pytest
+from redis_groups import ClusterServers, WatchedServers
 from redis_servers import Server
 
 from llmcache import Clock
@@ -61,6 +62,27 @@ class TestRedisStore(StoreSuite):
         theirs.set("g:a", b"theirs", 1e9)
         theirs.close()
         return RedisStore(self.url, prefix=next(self.prefixes), timeout=PATIENCE, clock=clock)
+
+
+class TestRedisCluster(TestRedisStore):
+    """A cluster that others use too."""
+
+    @pytest.fixture(autouse=True)
+    def _place(self, shared_cluster: ClusterServers) -> None:
+        self.url = shared_cluster.url
+        self.prefixes = (f"[o]u*?\\{number}:" for number in itertools.count())
+        for node in shared_cluster.nodes:
+            node.say("FLUSHALL")
+
+
+class TestWatchedRedis(TestRedisStore):
+    """A server that a sentinel watches."""
+
+    @pytest.fixture(autouse=True)
+    def _place(self, shared_watched: WatchedServers) -> None:
+        self.url = shared_watched.url
+        self.prefixes = (f"[o]u*?\\{number}:" for number in itertools.count())
+        shared_watched.servers[0].say("FLUSHALL")
 
 
 def test_all_stores_agree(tmp_path: Path) -> None:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import datetime as dt
 import gc
-import ipaddress
 import os
 import ssl
 import threading
@@ -18,9 +16,6 @@ from typing import Any
 
 import pytest
 import redis
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from redis_chaos import Proxy
 from redis_servers import HANG, Server, free_port, until
 from stand_ins import FakeClock
@@ -394,12 +389,13 @@ def test_a_fork_forgets_the_connections_of_its_parent(url: str) -> None:
 
     async def main() -> None:
         await store.aset("g:a", b"data", 60)
-        before = store._links, store._loops._links
+        server: Any = store._servers
+        before = server._links, server._loops._links
         store._forget()
-        assert store._links is not before[0]
+        assert server._links is not before[0]
         assert await store.aget("g:a") == b"data"
         await store.aclose()
-        store._loops._links = before[1]
+        server._loops._links = before[1]
         await store.aclose()
         before[0].close()
 
@@ -495,44 +491,10 @@ def test_a_unix_socket(server: Server) -> None:
     store.close()
 
 
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A certificate of 127.0.0.1 that signs itself, and its key."""
-    folder = tmp_path_factory.mktemp("tls")
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
-    now = dt.datetime.now(dt.UTC)
-    address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
-    signed = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - dt.timedelta(days=1))
-        .not_valid_after(now + dt.timedelta(days=1))
-        .add_extension(address, critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    (folder / "cert.pem").write_bytes(signed.public_bytes(serialization.Encoding.PEM))
-    (folder / "key.pem").write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-    )
-    return folder / "cert.pem", folder / "key.pem"
-
-
-def test_tls(server: Server, certificate: tuple[Path, Path]) -> None:
-    cert, key = certificate
-    whom = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    whom.load_cert_chain(cert, key)
-    with Proxy(server.port, whom) as proxy:
+def test_tls(server: Server, tls: ssl.SSLContext, trusted: str) -> None:
+    with Proxy(server.port, tls) as proxy:
         place = f"rediss://127.0.0.1:{proxy.port}"
-        store = RedisStore(f"{place}?ssl_ca_certs={cert}", timeout=HANG)
+        store = RedisStore(f"{place}?ssl_ca_certs={trusted}", timeout=HANG)
         assert store.set("g:a", bytes(1 << 20), 60)
         for _ in range(3):
             assert store.get("g:a") == bytes(1 << 20)

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 from redis_chaos import Proxy, jitter
-from redis_servers import Server, until
+from redis_groups import ClusterServers
+from redis_servers import Server, serving, until
 
 from llmcache.backends.redis import RedisStore
 
@@ -40,14 +41,30 @@ def interrupted(who: str, server: Server, times: int) -> dict[str, int]:
     return count
 
 
-@pytest.mark.usefixtures("store")
+@pytest.fixture(params=["ours", "ours in a cluster"])
+def ours(request: pytest.FixtureRequest) -> Iterator[tuple[str, Server]]:
+    """Who asks, and the server."""
+    if request.param == "ours":
+        yield from (("ours", server) for server in serving())
+        return
+    servers = ClusterServers(primaries=1)
+    try:
+        yield request.param, servers.start().nodes[0]
+    finally:
+        servers.remove()
+
+
 @pytest.mark.parametrize(
     "times", [3000, pytest.param(100_000, marks=pytest.mark.slow)], ids=["some", "many"]
 )
 def test_an_interrupt_hands_over_nothing_and_loses_no_connection(
-    server: Server, times: int
+    ours: tuple[str, Server], times: int
 ) -> None:
-    count = interrupted("ours", server, times)
+    who, server = ours
+    with server.client as client:
+        for key in KEYS:
+            client.set(f"llm_cache:{key}", data_of(key))
+    count = interrupted(who, server, times)
     assert count.keys() <= {"right", "interrupted", "together", "open", "left open"}
     assert count["interrupted"] > times / 10
     assert count["together"] == CONNECTIONS * len(KEYS)
@@ -109,6 +126,17 @@ def test_a_cancellation_hands_over_nothing(server: Server, times: int) -> None:
         assert count["cancelled"] > times / 10
         assert proxy.connections <= CONNECTIONS
         slow.close()
+
+
+def test_a_cancellation_in_a_cluster_hands_over_nothing(shared_cluster: ClusterServers) -> None:
+    store = RedisStore(shared_cluster.url, timeout=PATIENCE, max_connections=CONNECTIONS)
+    for key in KEYS:
+        store.set(key, data_of(key), 1e6)
+    count = asyncio.run(cancelled(store, 5000, seed=5))
+    assert count["wrong"] == 0
+    assert count["right"] > 1000
+    assert count["cancelled"] > 500
+    store.close()
 
 
 @pytest.mark.usefixtures("store")
