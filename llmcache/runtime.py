@@ -22,13 +22,14 @@ from llmcache.errors import (
     UncacheableArgument,
     UncacheableFunction,
 )
-from llmcache.guard import Visit, visits
+from llmcache.guard import Visit
 from llmcache.keys.binding import Binder, check_ignore, without_first
 from llmcache.keys.identity import Capture, Identity, name_of
 from llmcache.keys.request import Keyer, OwnerRole
 from llmcache.policy import Policy
 from llmcache.settings import BUILT_IN, Settings
 from llmcache.stats import Counters
+from llmcache.tiers import visits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 from math import inf
@@ -11,10 +12,11 @@ from weakref import WeakSet
 
 from redis import ResponseError
 
-from llmcache.backends.base import DEFAULT_TIMEOUT, Store
+from llmcache.backends.base import DEFAULT_TIMEOUT, Changes, Store
 from llmcache.backends.redis_address import parse_address
 from llmcache.backends.redis_links import Command, Expected, Link, Links
 from llmcache.backends.redis_tasks import Loops, TaskLink
+from llmcache.backends.redis_tracking import Tracking
 from llmcache.policy import (
     DEFAULT_CONNECT_TIMEOUT,
     DEFAULT_CONNECTIONS,
@@ -103,6 +105,7 @@ class RedisStore(Store):
         self._connect = lambda: Link(address, connect_timeout)
         self._loops = Loops(lambda: TaskLink.connect(address, connect_timeout), max_connections)
         self._links = Links(self._connect, max_connections)
+        self._tracking = Tracking(self._connect, prefix)
         _stores.add(self)
 
     def get(self, key: str, within: float = inf) -> bytes | None:
@@ -155,8 +158,13 @@ class RedisStore(Store):
             seen += BATCH
         return Count(len(found), is_estimate=False)
 
+    def follow(self, changes: Changes) -> None:
+        """Tell *changes* what the server says, over a connection and by a thread for that alone."""
+        self._tracking.follow(changes)
+
     def close(self) -> None:
         """Close all connections; those of other event loops close when these run or end."""
+        self._tracking.close()
         self._close_links()
         self._loops.close()
 
@@ -199,6 +207,8 @@ class RedisStore(Store):
 
     async def aclose(self) -> None:
         """Do as `close`, without blocking the event loop."""
+        if self._tracking.is_open:
+            await asyncio.to_thread(self._tracking.close)
         self._close_links()
         await self._loops.aclose()
 
@@ -223,6 +233,7 @@ class RedisStore(Store):
         """Begin anew, in a process that was forked."""
         self._links = Links(self._connect, self.max_connections)
         self._loops.forget()
+        self._tracking.forget()
 
 
 def _life(ttl: float) -> Command | None:

@@ -80,14 +80,25 @@ class Entry(NamedTuple):
     metadata: bytes
 
 
+def expires_of(data: bytes) -> float | None:
+    """Return when an entry expires by its own account, ``None`` if it is none of this version.
+
+    Nothing is proven by that.
+    """
+    if len(data) < _BODY:
+        return None
+    magic, version, *_, expires, _, _, _ = _unpack(data, _CHECKSUM)
+    return expires if magic == MAGIC and version == VERSION else None
+
+
 class Sealed(bytes):
-    """Bytes that were sealed in this process, and so need no proof that they still are.
+    """Bytes that stay in this process, and so need to be proven once, or never if it sealed them.
 
     Bytes cannot change, and a copy that went through a store is not of this
     class. What they say is read once.
     """
 
-    frame: Frame
+    frame: Frame | None = None
     digest: bytes
     entry: Entry
     start: int
@@ -136,8 +147,7 @@ class Frame:
         if packing or flags & ENCRYPTED:
             return sealed
         memo = Sealed(sealed)
-        memo.frame, memo.digest, memo.entry = self, digest, entry
-        memo.start = _BODY + len(entry.metadata)
+        self._remember(memo, digest, entry, _BODY + len(entry.metadata))
         return memo
 
     def unseal(self, data: bytes, digest: bytes) -> tuple[Entry, bytes]:
@@ -179,7 +189,14 @@ class Frame:
         if plain > self.max_plain:
             raise UnreadableEntry("larger than this function reads")
         entry = Entry(created, expires, ttl, took, flags, codec, data[_BODY:start])
+        if type(data) is Sealed and not (packing or flags & ENCRYPTED):
+            self._remember(data, digest, entry, start)
         return entry, payload
+
+    def _remember(self, data: Sealed, digest: bytes, entry: Entry, start: int) -> None:
+        data.digest, data.entry, data.start = digest, entry, start
+        # Whoever sees this one sees the others.
+        data.frame = self
 
     def _unpack(self, payload: bytes, head: bytes, flags: int, packing: int, plain: int) -> bytes:
         if plain > self.max_plain:
