@@ -29,6 +29,7 @@ from llmcache.keys.request import Keyer, OwnerRole
 from llmcache.policy import Policy
 from llmcache.settings import BUILT_IN, Settings
 from llmcache.stats import Counters
+from llmcache.tier_list import place_of
 from llmcache.tiers import visits
 
 
@@ -252,9 +253,8 @@ class Resolver:
 
     def _store(self, options: Settings) -> Store:
         """Return the store of these options, the same as before if they were resolved before."""
-        backend = options.backend
         place = (
-            backend if isinstance(backend, str) else id(backend),
+            place_of(options.backend),
             options.max_size,
             options.max_bytes,
             options.clock,

@@ -74,9 +74,11 @@ class TieredStore(Store):
         self._last = last.store
         self._stores = [tier.store for tier in (*fast, *slow, last)]
         self.copies: Final = tuple(Copies(tier.store, tier.ttl) for tier in fast)  # type: ignore[arg-type]
-        self.ttls: Final = [*(tier.ttl for tier in slow), inf]
         monotonic = self._clock.monotonic
-        self._visits = [guard.visits(store, monotonic) for store in self._stores[len(fast) :]]
+        self._visits = [
+            (guard.visits(tier.store, monotonic), ttl)
+            for tier, ttl in [*((tier, tier.ttl) for tier in slow), (last, inf)]
+        ]
         timeouts = [store.timeout for store in self._stores if store.timeout is not None]
         self.timeout = sum(timeouts) if timeouts else None
 
@@ -93,12 +95,16 @@ class TieredStore(Store):
                 return data
         return None
 
-    def open(self, within: float) -> list[Visit]:
-        """Return the use of the stores that are no memory tiers, within so many seconds each."""
+    def open(self, within: float) -> list[tuple[Visit, float]]:
+        """Return the use of the stores below the memory tiers, and the ttl of each.
+
+        Args:
+            within: seconds that each of them has.
+        """
         for copies in self.copies:
             if not copies.tracked:
                 self._last.follow(copies)
-        return [visit(within) for visit in self._visits]
+        return [(visit(within), ttl) for visit, ttl in self._visits]
 
     def life_of(self, data: bytes) -> float:
         """Return how many seconds an entry still lives by its own account, 0 if it is none."""
@@ -173,11 +179,11 @@ class TieredVisit:
     def __init__(self, store: TieredStore, within: float = inf) -> None:
         self._store = store
         self._within = within
-        self._opened: list[Visit] | None = None
+        self._opened: list[tuple[Visit, float]] | None = None
 
     @property
     def takes(self) -> bool:
-        return bool(self._store.copies) or any(visit.takes for visit in self._visits())
+        return bool(self._store.copies) or any(visit.takes for visit, _ in self._visits())
 
     async def get(self, port: Port, key: str) -> bytes | None:
         data = self._store.front(key)
@@ -193,7 +199,7 @@ class TieredVisit:
         stored = done = False
         try:
             # The last store comes first: a copy of what it does not have is worth less.
-            for visit, longest in zip(reversed(self._visits()), reversed(self._store.ttls)):
+            for visit, longest in reversed(self._visits()):
                 try:
                     stored |= await visit.set(port, key, data, min(ttl, longest))
                 except Exception as error:  # noqa: BLE001
@@ -213,7 +219,7 @@ class TieredVisit:
         failures: list[Exception] = []
         for copies in self._store.copies:
             copies.drop(key)
-        for visit in self._visits():
+        for visit, _ in self._visits():
             try:
                 await visit.discard(port, key)
             except Exception as error:  # noqa: BLE001
@@ -225,7 +231,7 @@ class TieredVisit:
         failures: list[Exception] = []
         found = False
         try:
-            for visit in reversed(self._visits()):
+            for visit, _ in reversed(self._visits()):
                 try:
                     found |= await visit.delete(port, key)
                 except Exception as error:  # noqa: BLE001
@@ -240,7 +246,7 @@ class TieredVisit:
     async def clear(self, port: Port, group: str) -> None:
         failures: list[Exception] = []
         try:
-            for visit in reversed(self._visits()):
+            for visit, _ in reversed(self._visits()):
                 try:
                     await visit.clear(port, group)
                 except Exception as error:  # noqa: BLE001
@@ -252,10 +258,10 @@ class TieredVisit:
             raise failures[0]
 
     async def _get_below(self, port: Port, key: str) -> bytes | None:
-        *slow, last = self._visits()
+        *slow, (last, _) = self._visits()
         marks = self._marks(key)
         failures: list[Exception] = []
-        for visit in slow:
+        for visit, _ in slow:
             try:
                 data = await visit.get(port, key)
             except Exception as error:  # noqa: BLE001
@@ -281,14 +287,14 @@ class TieredVisit:
         key: str,
         data: bytes,
         marks: list[tuple[Copies, Mark]],
-        slow: list[Visit],
+        slow: list[tuple[Visit, float]],
     ) -> None:
         life = self._store.life_of(data)
         if life <= 0:
             return
         for copies, mark in marks:
             copies.keep(mark, key, Sealed(data), life)
-        for visit, longest in zip(slow, self._store.ttls):
+        for visit, longest in slow:
             # Whatever fails has a breaker that says so.
             with suppress(Exception):
                 await visit.set(port, key, data, min(life, longest))
@@ -296,7 +302,7 @@ class TieredVisit:
     def _marks(self, key: str) -> list[tuple[Copies, Mark]]:
         return [(copies, copies.mark(key)) for copies in self._store.copies]
 
-    def _visits(self) -> list[Visit]:
+    def _visits(self) -> list[tuple[Visit, float]]:
         if self._opened is None:
             self._opened = self._store.open(self._within)
         return self._opened

@@ -40,7 +40,9 @@ class Copies:
     def __init__(self, memory: MemoryStore, ttl: float) -> None:
         self.memory: Final = memory
         self.ttl = ttl
-        self._begin()
+        self.tracked = False
+        self._lock = threading.RLock()
+        self._marks: WeakValueDictionary[str, Mark] = WeakValueDictionary()
         _all.add(self)
 
     def mark(self, key: str) -> Mark:
@@ -113,14 +115,11 @@ class Copies:
         if mark is not None:
             mark.holds = False
 
-    def _begin(self) -> None:
-        self.tracked = False
-        self._lock = threading.RLock()
-        self._marks: WeakValueDictionary[str, Mark] = WeakValueDictionary()
-
     def _forget(self) -> None:
         """Begin anew, in a process that was forked."""
-        self._begin()
+        self.tracked = False
+        self._lock = threading.RLock()
+        self._marks = WeakValueDictionary()
         self.memory.forget()
 
 

@@ -47,7 +47,8 @@ class MemoryStore(Store):
         self.max_bytes = max_bytes
         self._monotonic = (clock or Clock()).monotonic
         self._watchers: dict[str, Removal] = {}
-        self.forget()
+        self._lock = threading.RLock()
+        self._begin()
 
     def get(self, key: str, within: float = inf) -> bytes | None:
         """Return what is stored under *key*, ``None`` for nothing."""
@@ -132,7 +133,7 @@ class MemoryStore(Store):
         self._sizes: Counter[str] = Counter()
         self._bytes: Counter[str] = Counter()
         self._ttl = 0.0
-        self._entries = _Entries(
+        self._entries: _Entries = _Entries(
             self.max_size if self.max_bytes is None else self.max_bytes,
             lambda _key, _data, now: now + self._ttl,
             self._monotonic,

@@ -74,7 +74,12 @@ class Tracking:
     def __init__(self, connect: Callable[[], Link], prefix: str) -> None:
         self._connect = connect
         self._prefix = prefix.encode()
-        self.forget()
+        self._lock = threading.RLock()
+        self._followers: WeakSet[Changes] = WeakSet()
+        self._silence = LONGEST_SILENCE
+        self._watch: Watch | None = None
+        self._live = False
+        self._failing = False
 
     @property
     def is_open(self) -> bool:
@@ -108,15 +113,13 @@ class Tracking:
 
     def forget(self) -> None:
         """Begin anew, in a process that was forked."""
-        inherited: Watch | None = getattr(self, "_watch", None)
-        if inherited is not None and inherited.link is not None:
-            inherited.link.close()
+        if self._watch is not None and self._watch.link is not None:
+            self._watch.link.close()
         self._lock = threading.RLock()
-        self._followers: WeakSet[Changes] = WeakSet()
+        self._followers = WeakSet()
         self._silence = LONGEST_SILENCE
-        self._watch: Watch | None = None
-        self._live = False
-        self._failing = False
+        self._watch = None
+        self._live = self._failing = False
 
     def _run(self, watch: Watch) -> None:
         pause = FIRST_PAUSE
@@ -125,9 +128,11 @@ class Tracking:
                 self._listen(watch)
             except Exception as error:  # noqa: BLE001
                 pause = FIRST_PAUSE if self._live else min(pause * 2, LONGEST_PAUSE)
+                self._lost(watch, error)
                 if isinstance(error, redis.ResponseError):
                     pause = REFUSED_PAUSE
-                self._lost(watch, error)
+            else:
+                return
             finally:
                 link, watch.link = watch.link, None
                 if link is not None:
