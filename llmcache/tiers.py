@@ -69,8 +69,8 @@ class TieredStore(Store):
             raise ConfigurationError(f"tiers are two stores or more, and not {len(tiers)}")
         self._clock = clock or Clock()
         *upper, last = [tier if isinstance(tier, Tier) else Tier(tier) for tier in tiers]
-        fast = [tier for tier in upper if isinstance(tier.store, MemoryStore)]
-        slow = [tier for tier in upper if not isinstance(tier.store, MemoryStore)]
+        fast = [tier for tier in upper if _is_memory(tier.store)]
+        slow = [tier for tier in upper if not _is_memory(tier.store)]
         self._last = last.store
         self._stores = [tier.store for tier in (*fast, *slow, last)]
         self.copies: Final = tuple(Copies(tier.store, tier.ttl) for tier in fast)  # type: ignore[arg-type]
@@ -306,6 +306,10 @@ class TieredVisit:
         if self._opened is None:
             self._opened = self._store.open(self._within)
         return self._opened
+
+
+def _is_memory(store: Store) -> bool:
+    return isinstance(store, MemoryStore) and store.timeout is None
 
 
 def visits(store: Store, monotonic: Callable[[], float]) -> Callable[[], Visit]:
