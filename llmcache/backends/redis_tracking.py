@@ -152,7 +152,7 @@ class Tracking:
             if not asked and now >= proven + silence / 3:
                 pushes.send("PING", within=silence / 3)
                 sent, asked = now, True
-            deadline = proven + (silence if asked else silence / 3)
+            deadline = sent + silence * 2 / 3 if asked else proven + silence / 3
             try:
                 said = pushes.read(deadline)
             except TimeoutError:
