@@ -113,13 +113,13 @@ class Tracking:
 
     def forget(self) -> None:
         """Begin anew, in a process that was forked."""
-        if self._watch is not None and self._watch.link is not None:
-            self._watch.link.close()
+        inherited, self._watch = self._watch, None
         self._lock = threading.RLock()
         self._followers = WeakSet()
         self._silence = LONGEST_SILENCE
-        self._watch = None
         self._live = self._failing = False
+        if inherited is not None and inherited.link is not None:
+            inherited.link.close()
 
     def _run(self, watch: Watch) -> None:
         pause = FIRST_PAUSE

@@ -1,4 +1,4 @@
-"""What a Redis server tells of its own accord reaches those who follow it, or they know that it does not."""
+"""What a Redis server tells of its own accord is heard, or who follows it knows that it is not."""
 
 from __future__ import annotations
 
