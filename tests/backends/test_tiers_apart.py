@@ -73,7 +73,7 @@ class Wrong(Exception):
 
 
 class Machine(RuleBasedStateMachine):
-    """Everybody reads, writes and forgets; afterwards all agree with what the server should have."""
+    """Everybody reads, writes and forgets; in the end all know what the server should have."""
 
     processes: Processes
 

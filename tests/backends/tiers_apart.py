@@ -105,7 +105,8 @@ def main(url: str, awaited: str) -> None:
     here = Here(url, awaited=awaited == "1")
     for line in sys.stdin:
         method, *arguments = json.loads(line)
-        print(json.dumps(getattr(here, method)(*arguments)), flush=True)
+        sys.stdout.write(json.dumps(getattr(here, method)(*arguments)) + "\n")
+        sys.stdout.flush()
     here.close()
 
 
