@@ -503,6 +503,18 @@ def test_threads_never_find_what_was_replaced_before_they_asked() -> None:
     in_threads(work, threads=4)
 
 
+def test_a_process_that_is_forked_has_no_copies(tiers: Tiers) -> None:
+    tiers.server.tells = True
+    tiers.elsewhere("g:a", b"one")
+    tiers.get()
+    copies = tiers.store.copies[0]
+    mark = copies.mark("g:a")
+    copies._forget()
+    assert not copies.tracked
+    assert tiers.copy() is None
+    assert copies.mark("g:a") is not mark
+
+
 @worlds
 def test_functions_use_tiers(world: World, clock: FakeClock) -> None:
     calls = []
