@@ -19,7 +19,12 @@ from llmcache.events import Event
 from llmcache.keys.objects import register_key
 from llmcache.keys.request import generate_cache_key
 from llmcache.manager import CacheConfig, CacheManager
-from llmcache.named_backends import MemoryCacheBackend, RedisCacheBackend, SQLiteCacheBackend
+from llmcache.named_backends import (
+    MemoryCacheBackend,
+    RedisCacheBackend,
+    SQLiteCacheBackend,
+    TieredCacheBackend,
+)
 from llmcache.policy import FOREVER, Clock
 from llmcache.process import aclose, close, configure, on_event, reset_stats, stats
 from llmcache.stats import Stats
@@ -40,6 +45,7 @@ __all__ = [
     "Stats",
     "StoreUnavailable",
     "StoreUnusable",
+    "TieredCacheBackend",
     "UncacheableArgument",
     "UncacheableFunction",
     "UncacheableValue",

@@ -17,7 +17,6 @@ from llmcache.codec.frame import CorruptEntry, Frame
 from llmcache.entries import EntryFormat, TooLarge
 from llmcache.errors import InvalidKey, UncacheableValue
 from llmcache.failures import Complaints
-from llmcache.guard import visits
 from llmcache.policy import (
     DEFAULT_MAX_VALUE_BYTES,
     DEFAULT_TTL,
@@ -30,6 +29,7 @@ from llmcache.policy import (
 )
 from llmcache.ports import AsyncPort, Port, SyncPort, drive
 from llmcache.stats import Counters
+from llmcache.tiers import visits
 
 if TYPE_CHECKING:
     pass

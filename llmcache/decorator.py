@@ -181,9 +181,11 @@ def llm_cached(
             ``0`` stores nothing. One hour unless said otherwise.
         backend: where answers are kept: ``"memory"`` for a store of this
             function's own, ``"memory://"`` for one that all share who say so,
-            ``"sqlite:///path"`` for a file, a `CacheBackend`, or a store.
-        max_size: the most entries of the store; in memory 1000 unless said
-            otherwise.
+            ``"sqlite:///path"`` for a file, ``"redis://host"`` for a server, a
+            `CacheBackend`, a store, or a list of two or more of them, the
+            fastest first: ``["memory", "redis://host"]``.
+        max_size: the most entries of the store, or of the first of several;
+            in memory 1000 unless said otherwise.
         max_bytes: the most bytes of the store, ``None`` for no bound.
         max_value_bytes: results that take more bytes are returned uncached;
             8 MiB unless said otherwise.

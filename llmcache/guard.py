@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Awaitable, Callable
 from functools import partial
+from math import inf
 from typing import Final, Protocol, TypeVar
 from weakref import WeakValueDictionary
 
@@ -145,13 +146,17 @@ class GuardedVisit:
     discarded stays. Storing that is turned away, or has no time left, raises
     `StoreUnavailable`. Deleting and clearing are not turned away: they are no
     part of a call.
+
+    Args:
+        guard: of the store.
+        within: seconds that there are, if these are fewer than the store's.
     """
 
     __slots__ = ("_guard", "_left")
 
-    def __init__(self, guard: Guard) -> None:
+    def __init__(self, guard: Guard, within: float = inf) -> None:
         self._guard = guard
-        self._left = guard.timeout
+        self._left = min(guard.timeout, within)
 
     @property
     def takes(self) -> bool:
@@ -236,14 +241,14 @@ _guards: Final[WeakValueDictionary[int, Guard]] = WeakValueDictionary()
 _guarding: Final = threading.Lock()
 
 
-def visits(store: Store, monotonic: Callable[[], float]) -> Callable[[], Visit]:
-    """Return what makes the use of *store* by one call.
+def visits(store: Store, monotonic: Callable[[], float]) -> Callable[..., Visit]:
+    """Return what makes the use of *store* by one call, within so many seconds if that is said.
 
     Whoever uses a store in this process shares the breakers before it.
     """
     if store.timeout is None:
         direct = DirectVisit(store)
-        return lambda: direct
+        return lambda within=inf: direct
     with _guarding:
         guard = _guards.get(id(store))
         if guard is None or guard.store is not store:

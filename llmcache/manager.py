@@ -22,7 +22,7 @@ class CacheConfig:
 
     Args:
         enabled: whether anything is kept; not unless it is said.
-        backend: ``"memory"``, or any ``backend=`` of `llm_cached`.
+        backend: ``"memory"``, or any ``backend=`` of `llm_cached`, also a list.
         ttl: seconds, or any ``ttl=`` of `llm_cached`.
         max_size: the most values of a memory store.
         redis_url: where Redis is, for ``"redis"``; it may hold a password and
@@ -45,7 +45,11 @@ class CacheConfig:
                 URL, or another option cannot be meant.
             MissingExtra: for Redis, if redis-py is not installed.
         """
-        backend = self._redis() if self.backend == "redis" else self.backend
+        backend = self.backend
+        if isinstance(backend, list | tuple):
+            backend = [self._redis() if tier == "redis" else tier for tier in backend]
+        elif backend == "redis":
+            backend = self._redis()
         return parse_settings(
             enabled=self.enabled, ttl=self.ttl, backend=backend, max_size=self.max_size
         )
@@ -156,7 +160,9 @@ def _backend_of(config: CacheConfig) -> CacheBackend:
     if config.backend == "redis":
         return RedisCacheBackend(settings.backend, default_ttl=config.ttl)
     store = process.current.store(settings.over(BUILT_IN), None)
-    name = parse_url(config.backend).scheme if isinstance(config.backend, str) else "store"
+    name = "tiered" if isinstance(config.backend, list | tuple) else "store"
+    if isinstance(config.backend, str):
+        name = parse_url(config.backend).scheme
     return StoreBackend(store, config.ttl, name=name)
 
 

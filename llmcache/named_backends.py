@@ -1,15 +1,15 @@
-"""The caches of values by the names of their stores: memory, SQLite, Redis."""
+"""The caches of values by the names of their stores: memory, SQLite, Redis, tiers of them."""
 
 from __future__ import annotations
 
 from os import PathLike
 from typing import TYPE_CHECKING, Any, cast
 
-from llmcache.backends.base import DEFAULT_TIMEOUT
+from llmcache.backends.base import DEFAULT_TIMEOUT, Store
 from llmcache.backends.memory import MemoryStore
 from llmcache.backends.registry import REDIS, open_store
 from llmcache.backends.urls import parse_url
-from llmcache.cache_backend import GROUP, StoreBackend
+from llmcache.cache_backend import GROUP, CacheBackend, StoreBackend
 from llmcache.errors import ConfigurationError
 from llmcache.policy import (
     DEFAULT_CONNECT_TIMEOUT,
@@ -24,6 +24,7 @@ from llmcache.policy import (
     Clock,
     parse_bound,
 )
+from llmcache.tier_list import check_tiers, open_tiers
 
 if TYPE_CHECKING:
     from llmcache.backends.redis import RedisStore
@@ -195,3 +196,49 @@ class RedisCacheBackend(StoreBackend):
             self._broken(error)
             size, is_estimate = None, True
         return {**super().get_stats(), "size": size, "size_is_estimate": is_estimate}
+
+
+class TieredCacheBackend(StoreBackend):
+    """Values in several stores at once: the fastest that has one gives it, the last has all.
+
+    - Values go to all, and are deleted from all. One that fails is left out.
+    - A copy above the last one lives for its tier's ``ttl`` after its value was
+      deleted or replaced by another process, 5 seconds unless a URL says
+      otherwise. In memory over Redis it goes at once, while the server can say
+      so.
+
+    Args:
+        backends: two or more, the fastest first: ``"memory"``, URLs, stores
+            and backends. What is named is this backend's own.
+        default_ttl: how long a value is kept, unless `set` says otherwise.
+        max_value_bytes: values that take more are not kept.
+        clock: where the time comes from.
+
+    Raises:
+        ConfigurationError: if they are fewer than two, or one of them is no
+            store; the message says which.
+        MissingExtra: for Redis, if redis-py is not installed.
+
+    Example:
+        >>> import tempfile
+        >>> from llmcache import TieredCacheBackend
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with TieredCacheBackend("memory", f"sqlite:///{folder}/answers.db") as cache:
+        ...         cache.set("greeting", "hello"), cache.get("greeting")
+        (True, 'hello')
+    """
+
+    def __init__(
+        self,
+        *backends: str | Store | CacheBackend,
+        default_ttl: TTL = DEFAULT_TTL,
+        max_value_bytes: int = DEFAULT_MAX_VALUE_BYTES,
+        clock: Clock | None = None,
+    ) -> None:
+        now = clock or Clock()
+        store = open_tiers(
+            check_tiers(backends), lambda url, _first: open_store(url, {"clock": now}), now
+        )
+        super().__init__(
+            store, default_ttl, name="tiered", max_value_bytes=max_value_bytes, clock=clock
+        )

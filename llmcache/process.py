@@ -7,12 +7,13 @@ from collections import deque
 from collections.abc import Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from types import TracebackType
 from typing import Any, Protocol
 from weakref import WeakSet, WeakValueDictionary, finalize
 
 from llmcache.backends.base import Store, Usage
-from llmcache.backends.registry import PRIVATE, open_store
+from llmcache.backends.registry import open_store
 from llmcache.codec.compression import Compression
 from llmcache.errors import ConfigurationError
 from llmcache.events import Callback, Listeners, Subscription
@@ -25,6 +26,7 @@ from llmcache.settings import (
     parse_settings,
 )
 from llmcache.stats import Counters, Stats
+from llmcache.tier_list import is_memory, is_private, open_tiers, place_of
 
 
 class Counted(Protocol):
@@ -98,8 +100,8 @@ class Process:
         self._retired: WeakSet[Counters] = WeakSet()
         self._gone = Counters()
         self._opened: WeakSet[Any] = WeakSet()
-        self._shared: dict[str, Store] = {}
-        self._named: WeakValueDictionary[tuple[str, Any], Store] = WeakValueDictionary()
+        self._shared: dict[Any, Store] = {}
+        self._named: WeakValueDictionary[tuple[Any, ...], Store] = WeakValueDictionary()
         self._agreements: dict[tuple[str, Any], WeakSet[Agreement]] = {}
 
     def resolve(self, declared: Settings) -> Settings:
@@ -119,22 +121,25 @@ class Process:
         What is shared has the bounds of the function that was called first.
         """
         backend = options.backend
-        if not isinstance(backend, str):
+        if not isinstance(backend, str | tuple):
             return backend  # type: ignore[no-any-return]
+        place = place_of(backend)
         with self._lock:
-            if backend != PRIVATE:
-                if backend not in self._shared:
-                    self._shared[backend] = self._open(options)
-                return self._shared[backend]
+            if not is_private(backend):
+                if place not in self._shared:
+                    self._shared[place] = self._open(options)
+                return self._shared[place]
             if name is None:
                 return self._open(options)
-            place = name, options.clock
-            store = self._named.get(place)
+            named = name, options.clock, place
+            store = self._named.get(named)
             if store is None:
-                self._named[place] = store = self._open(options)
+                self._named[named] = store = self._open(options)
             return store
 
-    def _open(self, options: Settings) -> Store:
+    def _open(self, options: Any) -> Store:
+        if isinstance(options.backend, tuple):
+            return open_tiers(options.backend, partial(self._open_tier, options), options.clock)
         given = {"max_size": options.max_size, "max_bytes": options.max_bytes}
         given = {name: value for name, value in given.items() if value is not UNSET}
         store = open_store(options.backend, {**given, "clock": options.clock})
@@ -142,6 +147,13 @@ class Process:
             # A store of somebody else's may take no weak references.
             self._opened.add(store)
         return store
+
+    def _open_tier(self, options: Settings, backend: str, bounded: bool) -> Store:  # noqa: FBT001
+        """Return the store of one tier: memory is of no others, and bounds are the first tier's."""
+        alone = replace(options, backend=backend)
+        if not bounded:
+            alone = replace(alone, max_size=UNSET, max_bytes=UNSET)
+        return self._open(alone) if is_memory(backend) else self.store(alone, None)
 
     def stores(self) -> list[Store]:
         """Return the stores that were opened by their names and are still in use."""
@@ -159,7 +171,7 @@ class Process:
         Raises:
             ConfigurationError: if a living function of that name differs.
         """
-        place = (name, backend if isinstance(backend, str) else id(backend))
+        place = (name, place_of(backend))
         with self._lock:
             living = self._agreements.setdefault(place, WeakSet())
             differing = [other for other in living if other.sharing != agreement.sharing]
@@ -275,7 +287,7 @@ def configure(
     Args:
         enabled: ``False`` switches the cache off, at no cost per call.
         ttl: seconds, a `timedelta`, a text such as ``"15m"``, or ``None``.
-        backend: ``"memory"``, a URL or a store.
+        backend: ``"memory"``, a URL, a store, or a list of them, the fastest first.
         max_size: the most entries of a store.
         max_bytes: the most bytes of a store, ``None`` for no bound.
         max_value_bytes: larger results are returned uncached.

@@ -22,13 +22,15 @@ from llmcache.errors import (
     UncacheableArgument,
     UncacheableFunction,
 )
-from llmcache.guard import Visit, visits
+from llmcache.guard import Visit
 from llmcache.keys.binding import Binder, check_ignore, without_first
 from llmcache.keys.identity import Capture, Identity, name_of
 from llmcache.keys.request import Keyer, OwnerRole
 from llmcache.policy import Policy
 from llmcache.settings import BUILT_IN, Settings
 from llmcache.stats import Counters
+from llmcache.tier_list import place_of
+from llmcache.tiers import visits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -247,9 +249,8 @@ class Resolver:
 
     def _store(self, options: Settings) -> Store:
         """Return the store of these options, the same as before if they were resolved before."""
-        backend = options.backend
         place = (
-            backend if isinstance(backend, str) else id(backend),
+            place_of(options.backend),
             options.max_size,
             options.max_bytes,
             options.clock,

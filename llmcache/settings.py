@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final
 
 from llmcache.backends.registry import PRIVATE, check_backend, settings_of
+from llmcache.backends.urls import number_or_text
 from llmcache.cache_backend import CacheBackend
 from llmcache.codec.compression import check_compression
 from llmcache.codec.encryption import check_encryption, check_secret
@@ -22,11 +23,15 @@ from llmcache.policy import (
     parse_bound,
     parse_ttl,
 )
+from llmcache.tier_list import check_tiers, settings_of_tiers
 
 
 def _check_backend(backend: Any) -> Any:
-    """Return the store that *backend* is or has, or the text that names one."""
-    checked = check_backend(backend.store if isinstance(backend, CacheBackend) else backend)
+    """Return the store that *backend* is or has, or the text or the tuple that names one."""
+    if isinstance(backend, list | tuple):
+        checked: Any = check_tiers(backend)
+    else:
+        checked = check_backend(backend.store if isinstance(backend, CacheBackend) else backend)
     from_backend(checked)
     return checked
 
@@ -48,7 +53,7 @@ class Settings:
     Args:
         enabled: false switches the cache off, at no cost.
         ttl: seconds, ``inf`` for never.
-        backend: ``"memory"``, a URL or a store.
+        backend: ``"memory"``, a URL, a store, or a tuple of them.
         max_size: the most entries of the store.
         max_bytes: the most bytes of the store, ``None`` for no bound.
         max_value_bytes: larger values are not stored.
@@ -121,11 +126,12 @@ def from_backend(backend: Any) -> Settings:
     Raises:
         ConfigurationError: if one cannot be meant; its value is not repeated.
     """
-    given: dict[str, Any] = {**settings_of(backend)}
+    tiered = isinstance(backend, tuple)
+    given: dict[str, Any] = {**(settings_of_tiers(backend) if tiered else settings_of(backend))}
     if "ttl" in given:
-        given["ttl"] = _number_or_text(given["ttl"])
+        given["ttl"] = number_or_text(given["ttl"])
     for name in given.keys() & {"max_bytes", "max_size", "max_value_bytes"}:
-        given[name] = _number_or_text(given[name])
+        given[name] = number_or_text(given[name])
     for name, value in given.items():
         try:
             given[name] = getattr(parse_settings(**{name: value}), name)
@@ -153,7 +159,7 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
         if url := environment.get("LLMCACHE_URL"):
             given["backend"] = _checked("LLMCACHE_URL", backend=url).backend
         if ttl := environment.get("LLMCACHE_TTL"):
-            given["ttl"] = _checked("LLMCACHE_TTL", ttl=_number_or_text(ttl)).ttl
+            given["ttl"] = _checked("LLMCACHE_TTL", ttl=number_or_text(ttl)).ttl
     return Settings(**given)
 
 
@@ -162,14 +168,3 @@ def _checked(variable: str, **option: Any) -> Settings:
         return parse_settings(**option)
     except ConfigurationError as error:
         raise ConfigurationError(f"{variable}: {error}") from None
-
-
-def _number_or_text(text: str) -> float | str | None:
-    if text.strip().lower() == "none":
-        return None
-    if text.isascii() and text.isdigit():
-        return int(text)
-    try:
-        return float(text)
-    except ValueError:
-        return text

@@ -532,3 +532,17 @@ class Agreement(RuleBasedStateMachine):
 
 
 TestAgreement = Agreement.TestCase
+
+
+@pytest.mark.parametrize("method", ["empty", "forget"])
+def test_everything_may_be_forgotten_at_once(clock: FakeClock, method: str) -> None:
+    store = MemoryStore(max_size=2, clock=clock.clock)
+    twin = Twin(store, awaited=False)
+    dropped = twin.watch()
+    for name in "abc":
+        twin.set(f"g:{name}")
+    getattr(store, method)()
+    assert (twin.get("g:c"), twin.size(), dropped) == (None, 0, {"evicted": 1})
+    for name in "abc":
+        twin.set(f"g:{name}")
+    assert (twin.size(), dropped) == (2, {"evicted": 2})

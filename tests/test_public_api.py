@@ -21,6 +21,7 @@ def test_the_public_names():
         "Stats",
         "StoreUnavailable",
         "StoreUnusable",
+        "TieredCacheBackend",
         "UncacheableArgument",
         "UncacheableFunction",
         "UncacheableValue",

@@ -44,6 +44,25 @@ class Usage(NamedTuple):
     bytes: int | None
 
 
+class Changes(Protocol):
+    """Who is told what becomes of the entries of a store, whoever does it."""
+
+    ttl: float
+    """Seconds that may pass before it knows that it is told nothing any more."""
+
+    def began(self) -> None:
+        """Take note that every change is told from now on."""
+        ...
+
+    def changed(self, key: str) -> None:
+        """Take note that what is under *key* was stored, deleted or is over."""
+        ...
+
+    def lost(self) -> None:
+        """Take note that nothing is told any more, and something may have been missed."""
+        ...
+
+
 class Store(Protocol):
     """Bytes under keys, for a while.
 
@@ -100,6 +119,13 @@ class Store(Protocol):
 
     def watch(self, group: str, removal: Removal) -> None:
         """Report to *removal* what is dropped from *group*, to it alone."""
+        return
+
+    def follow(self, changes: Changes) -> None:
+        """Tell *changes* what others do, as long as it lives; do nothing if the store cannot.
+
+        It may be called again and again, and is called by who must not wait.
+        """
         return
 
     def close(self) -> None:

@@ -45,18 +45,10 @@ class MemoryStore(Store):
     ) -> None:
         self.max_size = max_size
         self.max_bytes = max_bytes
-        self._lock = threading.RLock()
+        self._monotonic = (clock or Clock()).monotonic
         self._watchers: dict[str, Removal] = {}
-        self._sizes: Counter[str] = Counter()
-        self._bytes: Counter[str] = Counter()
-        self._ttl = 0.0
-        self._entries = _Entries(
-            max_size if max_bytes is None else max_bytes,
-            lambda _key, _data, now: now + self._ttl,
-            (clock or Clock()).monotonic,
-            None if max_bytes is None else len,
-            self._removed,
-        )
+        self._lock = threading.RLock()
+        self._begin()
 
     def get(self, key: str, within: float = inf) -> bytes | None:
         """Return what is stored under *key*, ``None`` for nothing."""
@@ -94,6 +86,16 @@ class MemoryStore(Store):
             for key in [key for key in self._entries if _group(key) == group]:
                 self._discard(key)
 
+    def empty(self) -> None:
+        """Forget all keys."""
+        with self._lock:
+            self._begin()
+
+    def forget(self) -> None:
+        """Forget all keys, in a process that was forked while anybody did anything."""
+        self._lock = threading.RLock()
+        self._begin()
+
     def usage(self, group: str) -> Usage:
         """Return the number of live entries in *group*, and their bytes."""
         with self._lock:
@@ -126,6 +128,18 @@ class MemoryStore(Store):
 
     async def aclose(self) -> None:
         """Do as `close`."""
+
+    def _begin(self) -> None:
+        self._sizes: Counter[str] = Counter()
+        self._bytes: Counter[str] = Counter()
+        self._ttl = 0.0
+        self._entries: _Entries = _Entries(
+            self.max_size if self.max_bytes is None else self.max_bytes,
+            lambda _key, _data, now: now + self._ttl,
+            self._monotonic,
+            None if self.max_bytes is None else len,
+            self._removed,
+        )
 
     def _discard(self, key: str) -> bool:
         """Forget *key* while the time is held still: an entry may expire between two readings."""

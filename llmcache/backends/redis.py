@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 from math import inf
@@ -11,13 +12,14 @@ from weakref import WeakSet
 
 from redis import ResponseError
 
-from llmcache.backends.base import DEFAULT_TIMEOUT, Store
+from llmcache.backends.base import DEFAULT_TIMEOUT, Changes, Store
 from llmcache.backends.redis_address import parse_address, parse_nodes, parse_service
 from llmcache.backends.redis_cluster import Cluster
 from llmcache.backends.redis_links import Command, Expected, Link
 from llmcache.backends.redis_sentinel import Watched
 from llmcache.backends.redis_server import Server, Servers
 from llmcache.backends.redis_tasks import TaskLink
+from llmcache.backends.redis_tracking import Tracking
 from llmcache.backends.registry import CLUSTER, SENTINEL
 from llmcache.backends.urls import parse_url
 from llmcache.policy import (
@@ -107,6 +109,7 @@ class RedisStore(Store):
         self.connect_timeout = connect_timeout
         self.max_connections = parse_bound("max_connections", max_connections)
         self._servers = _servers(url, timeout, connect_timeout, max_connections)
+        self._tracking = _tracking(url, connect_timeout, prefix)
         _stores.add(self)
 
     def get(self, key: str, within: float = inf) -> bytes | None:
@@ -161,8 +164,15 @@ class RedisStore(Store):
         is_estimate = len(counts) < len(servers) or any(count.is_estimate for count in counts)
         return Count(round(entries), is_estimate)
 
+    def follow(self, changes: Changes) -> None:
+        """Tell *changes* what the server says, over a connection and by a thread for that alone."""
+        if self._tracking is not None:
+            self._tracking.follow(changes)
+
     def close(self) -> None:
         """Close all connections; those of other event loops close when these run or end."""
+        if self._tracking is not None:
+            self._tracking.close()
         self._servers.close()
 
     async def aget(self, key: str, within: float = inf) -> bytes | None:
@@ -205,6 +215,8 @@ class RedisStore(Store):
 
     async def aclose(self) -> None:
         """Do as `close`, without blocking the event loop."""
+        if self._tracking is not None and self._tracking.is_open:
+            await asyncio.to_thread(self._tracking.close)
         await self._servers.aclose()
 
     def _ask(self, within: float, expected: Expected, *command: str | bytes | int) -> Any:
@@ -239,6 +251,16 @@ class RedisStore(Store):
     def _forget(self) -> None:
         """Begin anew, in a process that was forked."""
         self._servers.forget()
+        if self._tracking is not None:
+            self._tracking.forget()
+
+
+def _tracking(url: str, connect_timeout: float, prefix: str) -> Tracking | None:
+    """Return what is told of changes, ``None`` where one connection would not be told of all."""
+    if parse_url(url).scheme in (*CLUSTER, *SENTINEL):
+        return None
+    address = parse_address(url)
+    return Tracking(lambda: Link(address, connect_timeout), prefix)
 
 
 def _servers(url: str, timeout: float, connect_timeout: float, limit: int) -> Servers:

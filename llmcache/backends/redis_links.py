@@ -141,7 +141,7 @@ class Wire:
         self._socket.settimeout(left)
 
 
-class _Packer:
+class Packer:
     """Writes commands as they go over the wire.
 
     That of hiredis, which redis-py takes where it is installed, can end the
@@ -203,13 +203,18 @@ class Link:
             **address.arguments(),
             **SETTINGS,
             retry=Retry(NoBackoff(), 0),
-            command_packer=_Packer(),
+            command_packer=Packer(),
             parser_class=_RESP2Parser,
             socket_timeout=connect_timeout,
             socket_connect_timeout=connect_timeout,
         )
         connection.deadline = monotonic() + connect_timeout
         connection.connect()
+
+    @property
+    def wire(self) -> Wire:
+        """What it is made over."""
+        return self._connection.wire  # type: ignore[no-any-return]
 
     def ask(self, command: Command, deadline: float) -> Any:
         """Return the reply to *command*.

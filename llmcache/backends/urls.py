@@ -53,6 +53,18 @@ def parse_url(text: str) -> BackendURL:
     return BackendURL(scheme, match["address"], _options(scheme, query) if query else {})
 
 
+def number_or_text(text: str) -> float | str | None:
+    """Return what the text of an option stands for: a number, ``None`` for ``none``, or itself."""
+    if text.strip().lower() == "none":
+        return None
+    if text.isascii() and text.isdigit():
+        return int(text)
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
 def _options(scheme: str, query: str) -> dict[str, str]:
     from urllib.parse import parse_qsl  # noqa: PLC0415
 

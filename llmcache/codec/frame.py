@@ -80,15 +80,26 @@ class Entry(NamedTuple):
     metadata: bytes
 
 
+def expires_of(data: bytes) -> float | None:
+    """Return when an entry expires by its own account, ``None`` if it is none of this version.
+
+    Nothing is proven by that.
+    """
+    if len(data) < _BODY:
+        return None
+    magic, version, *_, expires, _, _, _ = _unpack(data, _CHECKSUM)
+    return expires if magic == MAGIC and version == VERSION else None
+
+
 class Sealed(bytes):
-    """Bytes that were sealed in this process, and so need no proof that they still are.
+    """Bytes that stay in this process, and so need to be proven once, or never if it sealed them.
 
     Bytes cannot change, and a copy that went through a store is not of this
     class. What they say is read once.
     """
 
-    proven: tuple[Frame, bytes, Entry, int]
-    """The frame that sealed it, the key's digest, what it says, and where its payload starts."""
+    proven: tuple[Frame, bytes, Entry, int] | None = None
+    """The frame that proved it, the key's digest, what it says, and where its payload starts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,10 +157,13 @@ class Frame:
             CorruptEntry: unless *data* is a whole entry of this version, as
                 it was sealed, for the key of *digest*.
         """
-        if type(data) is Sealed:
+        if type(data) is Sealed and data.proven is not None:
             frame, owner, entry, start = data.proven
             if frame is self and owner == digest:
                 return entry, data[start:]
+        return self._prove(data, digest)
+
+    def _prove(self, data: bytes, digest: bytes) -> tuple[Entry, bytes]:
         size = len(data)
         if size < _BODY:
             raise CorruptEntry("too short for an entry")
@@ -178,6 +192,8 @@ class Frame:
         if plain > self.max_plain:
             raise UnreadableEntry("larger than this function reads")
         entry = Entry(created, expires, ttl, took, flags, codec, data[_BODY:start])
+        if type(data) is Sealed and not (packing or flags & ENCRYPTED):
+            data.proven = self, digest, entry, start
         return entry, payload
 
     def _unpack(self, payload: bytes, head: bytes, flags: int, packing: int, plain: int) -> bytes:

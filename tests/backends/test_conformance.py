@@ -6,6 +6,7 @@ import itertools
 from pathlib import Path
 
 import pytest
+from framed import Framed
 from redis_groups import ClusterServers, WatchedServers
 from redis_servers import Server
 
@@ -15,6 +16,7 @@ from llmcache.backends.memory import MemoryStore
 from llmcache.backends.redis import RedisStore
 from llmcache.backends.sqlite import SQLiteStore
 from llmcache.testing import StoreSuite, assert_stores_agree
+from llmcache.tiers import TieredStore
 
 PATIENCE = 60.0
 """Seconds that a file may take on a busy machine."""
@@ -83,6 +85,49 @@ class TestWatchedRedis(TestRedisStore):
         self.url = shared_watched.url
         self.prefixes = (f"[o]u*?\\{number}:" for number in itertools.count())
         shared_watched.servers[0].say("FLUSHALL")
+
+
+class TestMemoryOverMemory(StoreSuite):
+    def make_store(self, clock: Clock) -> Store:
+        return TieredStore(MemoryStore(clock=clock), MemoryStore(clock=clock), clock=clock)
+
+
+class TestSmallMemoryOverMemory(StoreSuite):
+    """Entries that say how long they live, most of which are copied up again and again."""
+
+    def make_store(self, clock: Clock) -> Store:
+        store = TieredStore(
+            MemoryStore(max_size=2, clock=clock), MemoryStore(clock=clock), clock=clock
+        )
+        return Framed(store, clock)
+
+
+class TestMemoryOverSQLite(StoreSuite):
+    persistent = True
+
+    @pytest.fixture(autouse=True)
+    def _place(self, tmp_path: Path) -> None:
+        self.paths = (tmp_path / f"{number}.db" for number in itertools.count())
+
+    def make_store(self, clock: Clock) -> Store:
+        below = SQLiteStore(next(self.paths), timeout=PATIENCE, clock=clock)
+        return Framed(TieredStore(MemoryStore(clock=clock), below, clock=clock), clock)
+
+
+class TestMemoryOverSQLiteOverMemory(TestMemoryOverSQLite):
+    persistent = True
+
+    def make_store(self, clock: Clock) -> Store:
+        between = SQLiteStore(next(self.paths), timeout=PATIENCE, clock=clock)
+        store = TieredStore(
+            MemoryStore(max_size=2, clock=clock), between, MemoryStore(clock=clock), clock=clock
+        )
+        return Framed(store, clock)
+
+
+class TestMemoryOverRedis(TestRedisStore):
+    def make_store(self, clock: Clock) -> Store:
+        return Framed(TieredStore(MemoryStore(), super().make_store(clock)))
 
 
 def test_all_stores_agree(tmp_path: Path) -> None:

@@ -1,0 +1,135 @@
+"""A memory tier: copies of what another store has, and when they may still answer."""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import Final
+from weakref import WeakSet, WeakValueDictionary
+
+from llmcache.backends.memory import MemoryStore
+
+
+class Mark:
+    """Says whether what is on its way from or to the other store may still become a copy."""
+
+    __slots__ = ("__weakref__", "holds")
+
+    def __init__(self) -> None:
+        self.holds = True
+
+
+class Copies:
+    """What a memory store has of another store, which others use, too.
+
+    - While the other store tells every change, a copy lives as long as its
+      entry. Otherwise it lives for *ttl* at most.
+    - It is emptied when that changes, and in a process that is forked.
+    - What was asked for before a change never becomes a copy after it.
+
+    Args:
+        memory: where the copies are.
+        ttl: seconds.
+
+    Attributes:
+        memory: where the copies are.
+        ttl: seconds that one may live after its entry was deleted or replaced.
+        tracked: whether every change is told.
+    """
+
+    def __init__(self, memory: MemoryStore, ttl: float) -> None:
+        self.memory: Final = memory
+        self.ttl = ttl
+        self.tracked = False
+        self._lock = threading.RLock()
+        self._marks: WeakValueDictionary[str, Mark] = WeakValueDictionary()
+        _all.add(self)
+
+    def mark(self, key: str) -> Mark:
+        """Return what `keep` and `replace` want, before the other store is asked."""
+        with self._lock:
+            mark = self._marks.get(key)
+            if mark is None:
+                self._marks[key] = mark = Mark()
+            return mark
+
+    def keep(self, mark: Mark, key: str, data: bytes, ttl: float) -> bool:
+        """Keep a copy of what the other store had, if it has not changed since the *mark*.
+
+        Args:
+            mark: from before it was asked for.
+            key: what it is under.
+            data: what it is.
+            ttl: seconds that the entry lives.
+        """
+        with self._lock:
+            return mark.holds and self._set(key, data, ttl)
+
+    def replace(self, mark: Mark, key: str, data: bytes, ttl: float) -> bool:
+        """Keep a copy of what the other store was given, unless that has changed since, too."""
+        with self._lock:
+            holds = mark.holds
+            self._spoil(key)
+            if holds:
+                return self._set(key, data, ttl)
+            self.memory.delete(key)
+            return False
+
+    def drop(self, key: str) -> bool:
+        """Forget *key*; say whether there was a copy."""
+        with self._lock:
+            self._spoil(key)
+            return self.memory.delete(key)
+
+    def drop_group(self, group: str) -> None:
+        """Forget all keys of *group*."""
+        with self._lock:
+            for key in [key for key in self._marks if key.rpartition(":")[0] == group]:
+                self._spoil(key)
+            self.memory.clear(group)
+
+    def began(self) -> None:
+        """Let copies live as long as their entries."""
+        self._start_anew(tracked=True)
+
+    def changed(self, key: str) -> None:
+        """Forget *key*."""
+        self.drop(key)
+
+    def lost(self) -> None:
+        """Forget everything, and let copies live for `ttl`."""
+        self._start_anew(tracked=False)
+
+    def _start_anew(self, *, tracked: bool) -> None:
+        with self._lock:
+            self.tracked = tracked
+            for key in list(self._marks):
+                self._spoil(key)
+            self.memory.empty()
+
+    def _set(self, key: str, data: bytes, ttl: float) -> bool:
+        return self.memory.set(key, data, ttl if self.tracked else min(ttl, self.ttl))
+
+    def _spoil(self, key: str) -> None:
+        mark = self._marks.pop(key, None)
+        if mark is not None:
+            mark.holds = False
+
+    def _forget(self) -> None:
+        """Begin anew, in a process that was forked."""
+        self.tracked = False
+        self._lock = threading.RLock()
+        self._marks = WeakValueDictionary()
+        self.memory.forget()
+
+
+_all: Final[WeakSet[Copies]] = WeakSet()
+
+
+def _after_fork_in_child() -> None:  # pragma: no cover - where nobody measures
+    for copies in list(_all):
+        copies._forget()
+
+
+if hasattr(os, "register_at_fork"):  # pragma: no branch - Windows
+    os.register_at_fork(after_in_child=_after_fork_in_child)
