@@ -16,6 +16,7 @@ from weakref import WeakKeyDictionary
 import redis
 from redis import asyncio as aredis
 from redis._parsers import _AsyncRESP2Parser
+from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
@@ -24,7 +25,7 @@ from llmcache.backends.redis_links import SETTINGS, Command, Expected, Progress,
 from llmcache.errors import StoreUnavailable
 
 
-class _Aborting(aredis.connection.AbstractConnection):
+class _Aborting(AbstractConnection):
     """A connection that is closed at once, however the server is.
 
     A transport that is asked to close waits until all is sent, and under TLS

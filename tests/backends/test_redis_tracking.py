@@ -24,6 +24,7 @@ from twins import World, worlds
 
 import llmcache
 from llmcache import TieredCacheBackend, llm_cached
+from llmcache.backends.copies import Copies
 from llmcache.backends.memory import MemoryStore
 from llmcache.backends.redis import RedisStore
 from llmcache.backends.redis_pushes import Said, Unfinished, parse
@@ -535,3 +536,15 @@ def test_debians_server_tells_of_changes() -> None:
         store.set("g:a", b"one", 60)
         follower.wait("began", "g:a")
         store.close()
+
+
+@pytest.mark.parametrize(
+    "url", ["redis+cluster://localhost:1", "redis+sentinel://localhost:1/service"]
+)
+def test_several_servers_are_not_followed(url: str) -> None:
+    store = RedisStore(url)
+    before = threading.active_count()
+    store.follow(Copies(MemoryStore(), 1.0))
+    assert threading.active_count() == before
+    store.close()
+    asyncio.run(store.aclose())
