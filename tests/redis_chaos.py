@@ -61,6 +61,7 @@ class InThread:
     async def _main(self) -> None:
         self._down = asyncio.Event()
         self._writers: set[asyncio.StreamWriter] = set()
+        self._serving: set[asyncio.Task[None]] = set()
         server = await asyncio.start_server(self._begin, "127.0.0.1", 0, ssl=self.tls)
         self.port = server.sockets[0].getsockname()[1]
         self._up.set()
@@ -80,7 +81,9 @@ class InThread:
 
     def _begin(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.add(writer)
-        self._loop.create_task(self._accept(reader, writer))  # noqa: RUF006
+        task = self._loop.create_task(self._accept(reader, writer))
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
