@@ -70,19 +70,43 @@ class InThread:
 
     async def _main(self) -> None:
         self._down = asyncio.Event()
-        server = await asyncio.start_server(self._accept, "127.0.0.1", 0, ssl=self.tls)
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._serving: set[asyncio.Task[None]] = set()
+        server = await asyncio.start_server(self._begin, "127.0.0.1", 0, ssl=self.tls)
         self.port = server.sockets[0].getsockname()[1]
         self._up.set()
         await self._down.wait()
+        for listening in server.sockets:
+            self._loop.remove_reader(listening.fileno())
+        # A server that is closed while it accepts forgets whom it accepted.
+        await _rounds()
         server.close()
-        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
             task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for writer in self._writers:
+            writer.transport.abort()
+        await _rounds()
+
+    def _begin(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.add(writer)
+        task = self._loop.create_task(self._accept(reader, writer))
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
         with suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
             await self.serve(reader, writer)
         writer.close()
+        self._writers.discard(writer)
+
+
+async def _rounds() -> None:
+    """Let what was begun on this event loop go on: a connection is accepted and closed in steps."""
+    for _ in range(5):
+        await asyncio.sleep(0)
 
 
 class Proxy(InThread):
