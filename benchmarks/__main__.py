@@ -15,7 +15,7 @@ from benchmarks.cases import ROOT
 from benchmarks.tables import Table
 from benchmarks.timing import FULL, QUICK, Effort
 
-QUESTIONS = ("key", "hit", "path", "miss", "size", "importing", "scale", "sqlite")
+QUESTIONS = ("key", "hit", "path", "miss", "size", "importing", "scale", "sqlite", "redis")
 PAGE = ROOT / "docs" / "benchmarks.rst"
 OURS = ("llmcache", "orjson", "wrapt", "pydantic", "openai", "anthropic")
 

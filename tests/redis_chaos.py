@@ -118,6 +118,7 @@ class Proxy(InThread):
 
     Attributes:
         delay: seconds that each piece of a reply waits.
+        hold: seconds that each piece of a request waits.
         chop: bytes of a piece, ``0`` for all at once.
         breaks: how many bytes of a reply pass before the connection ends, ``None`` for all.
         resets: whether it ends by RST instead of FIN.
@@ -131,6 +132,7 @@ class Proxy(InThread):
 
     def calm(self) -> None:
         self.delay: Callable[[], float] | None = None
+        self.hold: Callable[[], float] | None = None
         self.chop = 0
         self.breaks: int | None = None
         self.resets = False
@@ -145,6 +147,8 @@ class Proxy(InThread):
 
     async def _requests(self, reader: asyncio.StreamReader, ours: asyncio.StreamWriter) -> None:
         while data := await reader.read(1 << 16):
+            if self.hold:
+                await asyncio.sleep(self.hold())
             ours.write(self.rewrite(data) if self.rewrite else data)
             await ours.drain()
         ours.close()

@@ -6,7 +6,7 @@ import asyncio
 import threading
 from asyncio import AbstractEventLoop, CancelledError, Future, Task
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from contextlib import suppress
 from functools import partial
 from time import monotonic
@@ -21,7 +21,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from llmcache.backends.redis_address import Address
-from llmcache.backends.redis_links import SETTINGS, Command, Expected, Progress, unreachable
+from llmcache.backends.redis_links import LARGE, SETTINGS, Command, Expected, Progress, unreachable
 from llmcache.errors import StoreUnavailable
 
 
@@ -114,7 +114,9 @@ class TaskLink:
             redis.RedisError, OSError: there is no reply.
         """
         self.progress.begin(deadline)
-        await self._connection.send_command(*command, check_health=False)
+        for piece in _pieces(self._connection.pack_command(*command)):
+            await self._connection.send_packed_command(piece, check_health=False)
+            self.progress.sent(len(piece))
         return await self._connection.read_response(disable_decoding=True)
 
     def is_stale(self, error: Exception) -> bool:
@@ -134,6 +136,13 @@ class TaskLink:
         """Close it."""
         with suppress(redis.RedisError, OSError):
             await self._connection.disconnect(nowait=True)
+
+
+def _pieces(packed: list[bytes]) -> Iterator[bytes]:
+    """Yield a request in pieces, each of which is seen to be on its way."""
+    request = b"".join(packed)
+    for start in range(0, len(request), LARGE):
+        yield request[start : start + LARGE]
 
 
 class TaskLinks:

@@ -467,6 +467,19 @@ def test_a_large_value_that_is_late_says_so(server: Server) -> None:
         runner.run(store.aclose())
 
 
+def test_a_large_request_that_is_late_says_so(server: Server) -> None:
+    with Proxy(server.port) as proxy, asyncio.Runner() as runner:
+        store = RedisStore(proxy.url, timeout=HANG)
+        assert store.set("g:a", b"", 60)
+        assert runner.run(store.aset("g:a", b"", 60))
+        proxy.hold = lambda: 0.01
+        with pytest.raises(SlowTransfer):
+            store.set("g:a", bytes(64 << 20), 60, 0.5)
+        with pytest.raises(SlowTransfer):
+            runner.run(store.aset("g:a", bytes(64 << 20), 60, 0.5))
+        runner.run(store.aclose())
+
+
 def test_another_server_at_the_same_place_has_other_answers(
     server: Server, person: Callable[..., Person]
 ) -> None:
