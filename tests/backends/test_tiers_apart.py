@@ -14,6 +14,7 @@ import redis
 from framed import framed
 from hypothesis import Phase, settings
 from hypothesis import strategies as st
+from hypothesis.errors import Flaky
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
 from redis_chaos import Proxy
 from redis_servers import HANG, Server, serving, until
@@ -76,6 +77,7 @@ class Machine(RuleBasedStateMachine):
     """Everybody reads, writes and forgets; in the end all know what the server should have."""
 
     processes: Processes
+    wrong: list[str]
 
     def __init__(self) -> None:
         super().__init__()
@@ -84,6 +86,8 @@ class Machine(RuleBasedStateMachine):
         self.calm = False
         self.processes.client.flushall()
         self.processes.settle()
+        for party in self.processes.all:
+            party.forget()
 
     def teardown(self) -> None:
         self.agree()
@@ -143,6 +147,7 @@ class Machine(RuleBasedStateMachine):
         for key in KEYS:
             for party in self.processes.all:
                 if (found := party.get(key)) != (right := self.entries.get(key)):
+                    self.wrong.append(key)
                     raise Wrong(f"{key} is {right}, and not {found}")
 
     def _next(self, key: str) -> str:
@@ -160,8 +165,14 @@ def run(processes: Processes, **options: Any) -> None:
     class Bound(Machine):
         pass
 
-    Bound.processes = processes
-    run_state_machine_as_test(Bound, settings=settings(deadline=None, **options))
+    Bound.processes, Bound.wrong = processes, []
+    try:
+        run_state_machine_as_test(Bound, settings=settings(deadline=None, **options))
+    except Flaky:
+        # What is wrong may not be so a second time: it is a matter of time.
+        if Bound.wrong:
+            raise Wrong(Bound.wrong[0]) from None
+        raise
 
 
 def test_nobody_answers_with_what_was_deleted_or_replaced(processes: Processes) -> None:
@@ -183,17 +194,6 @@ def test_the_machine_finds_who_does_not_listen(
             changed(self, key)
 
     monkeypatch.setattr(Copies, "changed", deaf)
-    with pytest.raises(Wrong):
-        run(processes, max_examples=100, derandomize=True, phases=[Phase.generate])
-
-
-def test_the_machine_finds_who_keeps_what_may_have_changed(
-    processes: Processes, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def stay(self: Copies, *, tracked: bool) -> None:
-        self.tracked = tracked
-
-    monkeypatch.setattr(Copies, "_start_anew", stay)
     with pytest.raises(Wrong):
         run(processes, max_examples=100, derandomize=True, phases=[Phase.generate])
 

@@ -59,6 +59,10 @@ class Here:
         """Say whether everything is known."""
         return self.copies.memory.get(MARK) is None
 
+    def forget(self) -> None:
+        """Have no copies."""
+        self.copies.memory.empty()
+
     def copied(self) -> int | None:
         """Return how many copies there are."""
         return self.copies.memory.usage("g").entries
@@ -74,9 +78,10 @@ class There:
 
     def __init__(self, url: str, *, awaited: bool) -> None:
         path = Path(__file__)
+        paths = [str(path.parent.parent), os.environ.get("PYTHONPATH", "")]
         self._process = subprocess.Popen(
             [sys.executable, str(path), url, str(int(awaited))],
-            env={**os.environ, "PYTHONPATH": str(path.parent.parent)},
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -85,6 +90,7 @@ class There:
     def __getattr__(self, method: str) -> Any:
         def call(*arguments: str) -> Any:
             process = self._process
+            assert process.poll() is None
             assert process.stdin is not None
             assert process.stdout is not None
             process.stdin.write(json.dumps([method, *arguments]) + "\n")
