@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from llmcache.attributes import inherits
 from llmcache.errors import UncacheableArgument
-from llmcache.keys.canonical import Walk, Writer, finds, text
+from llmcache.keys.walk import Walk, Writer, finds, text
 
 _MODULES: Final = ("typing", "typing_extensions")
 

@@ -11,7 +11,6 @@ from typing import Any, Final
 from llmcache.attributes import NATIVE, class_attribute, inherits, is_heap_type
 from llmcache.errors import UncacheableArgument
 from llmcache.keys import annotations as _annotations  # noqa: F401
-from llmcache.keys.canonical import Walk, Writer, describe, finds, text
 from llmcache.keys.identity import closure_form, defaults_of
 from llmcache.keys.names import (
     full_name,
@@ -27,6 +26,7 @@ from llmcache.keys.sources import (
     is_made_by_library,
     is_written_by_users,
 )
+from llmcache.keys.walk import Walk, Writer, describe, finds, text
 
 # What Python and the makers of classes note for themselves, some versions of
 # them only. All of it follows from what else is written of a class.

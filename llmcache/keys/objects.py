@@ -32,7 +32,10 @@ from llmcache.attributes import (
     slots_of,
 )
 from llmcache.errors import ConfigurationError, UncacheableArgument
-from llmcache.keys.canonical import (
+from llmcache.keys.classes import class_name
+from llmcache.keys.fit import is_enum, member_value
+from llmcache.keys.values import digest, is_path_class, path_form
+from llmcache.keys.walk import (
     Walk,
     Writer,
     describe,
@@ -42,8 +45,6 @@ from llmcache.keys.canonical import (
     text,
     writes,
 )
-from llmcache.keys.classes import class_name
-from llmcache.keys.values import digest, is_path_class, path_form
 
 T = TypeVar("T")
 
@@ -111,6 +112,14 @@ def _keyed(value: Any, walk: Walk) -> bytes:
 
 def _says_its_key(kind: type) -> bool:
     return id(kind) in _registered or "__llmcache_key__" in vars(kind)
+
+
+def _enum(kind: type) -> Writer | None:
+    return _member if is_enum(kind) else None
+
+
+def _member(value: Enum, walk: Walk) -> bytes:
+    return walk.encode(member_value(value))
 
 
 def _client(kind: type) -> Writer | None:
@@ -318,6 +327,7 @@ def _is_askable(kind: type) -> bool:
 
 
 for _finder in (
+    _enum,
     _client,
     _sentinel,
     _model,

@@ -11,10 +11,10 @@ from typing import Any
 
 from llmcache.attributes import class_attribute, inherits, per_class
 from llmcache.errors import UncacheableArgument
-from llmcache.keys.canonical import Walk, describe, text
 from llmcache.keys.fit import is_enum, member_value
 from llmcache.keys.names import is_typed_dict
 from llmcache.keys.sources import docstring
+from llmcache.keys.walk import Walk, describe, text
 
 
 @per_class

@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 
 from llmcache.attributes import inherits
 from llmcache.errors import UncacheableArgument
-from llmcache.keys.canonical import Walk, Writer, finds, qualified, text, writes
+from llmcache.keys.walk import Walk, Writer, finds, qualified, text, writes
 
 # str() asks the current context how to write the exponent.
 _PLAIN: Final = Context(capitals=1)
