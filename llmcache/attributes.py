@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from functools import partial, wraps
 from types import (
     ClassMethodDescriptorType,
@@ -140,20 +139,56 @@ def attributes_of(value: Any) -> dict[str, Any]:
 
     An attribute that another of the same name hides has before its name where it is.
     """
-    kind = type(value)
-    slots = _slots(kind)
-    if not slots:
-        return {**dictionary_of(value)}
+    return reader_of(type(value))(value)
+
+
+def reader_of(kind: type) -> Callable[[Any], dict[str, Any]]:
+    """Return what reads the attributes of a class's instances, as `attributes_of` does.
+
+    It holds the class: keep it no longer than an instance.
+    """
+    own = dictionary_reader(kind)
+    if not (slots := _slots(kind)):
+        return lambda value: own(value).copy()
     ancestors = lineage(kind)
-    state: dict[str, Any] = {}
-    for place, slot in slots:
-        owner = ancestors[place]
-        with suppress(AttributeError):
-            name = f"{_qualified_class_name(owner)}.{slot}" if slot in state else slot
-            state[name] = _class_names(owner)[slot].__get__(value, kind)
-    for name, item in dictionary_of(value).items():
-        state[f"__dict__.{name}" if name in state else name] = item
-    return state
+    members = [
+        (
+            slot,
+            f"{_qualified_class_name(ancestors[place])}.{slot}",
+            _class_names(ancestors[place])[slot].__get__,
+        )
+        for place, slot in slots
+    ]
+
+    def read(value: Any) -> dict[str, Any]:
+        state: dict[str, Any] = {}
+        for name, hidden, get in members:
+            try:
+                state[hidden if name in state else name] = get(value, kind)
+            except AttributeError:
+                continue
+        for name, item in own(value).items():
+            state[f"__dict__.{name}" if name in state else name] = item
+        return state
+
+    return read
+
+
+def dictionary_reader(kind: type) -> Callable[[Any], dict[str, Any]]:
+    """Return what reads the ``__dict__`` of a class's instances, empty if they have none.
+
+    It holds the class: keep it no longer than an instance.
+    """
+    place = _place_of_dictionary(kind)
+    if place is None:
+        return lambda value: {}
+    get = _class_names(lineage(kind)[place])["__dict__"].__get__
+
+    def read(value: Any) -> dict[str, Any]:
+        state = get(value, kind)
+        return state if type(state) is dict else {}
+
+    return read
 
 
 # What is kept for a class must not keep the class: descriptors would.

@@ -12,23 +12,23 @@ import sys
 import threading
 from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Callable
-from contextlib import suppress
 from enum import Enum
 from functools import cached_property
 from pathlib import PurePath
 from types import MemberDescriptorType
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 from uuid import UUID
 
 from llmcache import clients
 from llmcache.attributes import (
     attributes_of,
     class_attribute,
-    dictionary_of,
+    dictionary_reader,
     inherits,
     is_plain,
     lineage,
     per_class,
+    reader_of,
     slots_of,
 )
 from llmcache.errors import ConfigurationError, UncacheableArgument
@@ -47,6 +47,8 @@ from llmcache.keys.walk import (
 )
 
 T = TypeVar("T")
+
+_Reader: TypeAlias = Callable[[Any], dict[str, Any]]
 
 _JSON_KINDS: Final = (type(None), bool, int, float, str, list, tuple, dict)
 _CONTAINERS: Final = (OrderedDict, defaultdict, Counter)
@@ -93,8 +95,9 @@ def subject(owner: Any) -> bytes:
     walk = Walk()
     if isinstance(owner, type):
         return b"!owner[%b]" % class_name(owner, walk)
-    if _own_key(type(owner)) is None and _is_askable(type(owner)) and not _state_of(owner):
-        return b"!object[%b,{}]" % class_name(type(owner), walk)
+    kind = type(owner)
+    if _own_key(kind) is None and _is_askable(kind) and not _state_reader(kind)(owner):
+        return b"!object[%b,{}]" % class_name(kind, walk)
     return walk.encode(owner)
 
 
@@ -153,8 +156,8 @@ def _model(kind: type) -> Writer | None:
 
 def _model_parts(value: Any, walk: Walk) -> bytes:
     kind = type(value)
-    known, extra_of, private_of = _model_plan(kind)
-    fields = dictionary_of(value)
+    known, fields_of, extra_of, private_of = walk.plan(kind, _model_plan)
+    fields = fields_of(value)
     if fields.keys() != known.keys():
         fields = {name: item for name, item in fields.items() if name in known}
     try:
@@ -169,11 +172,11 @@ def _model_parts(value: Any, walk: Walk) -> bytes:
     )
 
 
-@per_class
-def _model_plan(kind: type) -> tuple[dict[str, Any], Callable[..., Any], Callable[..., Any]]:
-    """Return a model's fields, and what reads its extra and its private values."""
+def _model_plan(kind: type) -> tuple[dict[str, Any], _Reader, _Reader, _Reader]:
+    """Return a model's fields, and what reads their values, the extra and the private ones."""
     fields: dict[str, Any] = class_attribute(kind, "__pydantic_fields__")
-    return fields, _slot(kind, "__pydantic_extra__"), _slot(kind, "__pydantic_private__")
+    extra_of, private_of = _slot(kind, "__pydantic_extra__"), _slot(kind, "__pydantic_private__")
+    return fields, dictionary_reader(kind), extra_of, private_of
 
 
 def _slot(kind: type, name: str) -> Callable[[Any], Any]:
@@ -189,10 +192,7 @@ def _struct(kind: type) -> Writer | None:
 
 def _struct_parts(value: Any, walk: Walk) -> bytes:
     kind = type(value)
-    state = attributes_of(value)
-    for name in kind.__struct_fields__:
-        with suppress(AttributeError):
-            state[name] = object.__getattribute__(value, name)
+    state = walk.plan(kind, reader_of)(value)
     return b"!object[%b,%b]" % (class_name(kind, walk), walk.record(state))
 
 
@@ -250,17 +250,24 @@ def _builtin_subclass(kind: type) -> Writer | None:
 
 
 def _subclass_parts(value: Any, walk: Walk) -> bytes:
-    kind: Any = type(value)
-    base = _base_of(kind)
-    state = dict(attributes_of(value))
-    if inherits(kind, defaultdict):
-        state["default_factory"] = _default_factory(value)
+    kind = type(value)
+    whole_of, attributes_of = walk.plan(kind, _subclass_plan)
+    parts = walk.encode(whole_of(value))
+    return b"!as[%b,%b,%b]" % (class_name(kind, walk), parts, walk.record(attributes_of(value)))
+
+
+def _subclass_plan(kind: type) -> tuple[Callable[[Any], Any], _Reader]:
+    """Return what reads the value of a subclass's instance as its base's, and its attributes."""
+    base, attributes_of = _base_of(kind), reader_of(kind)
     names = class_attribute(kind, "_fields")
     if base is tuple and isinstance(names, tuple):
-        parts = walk.encode(dict(zip(names, tuple.__iter__(value), strict=True)))
-    else:
-        parts = walk.encode(_BASES[base](value))
-    return b"!as[%b,%b,%b]" % (class_name(kind, walk), parts, walk.record(state))
+        return lambda value: dict(zip(names, tuple.__iter__(value), strict=True)), attributes_of
+    if not inherits(kind, defaultdict):
+        return _BASES[base], attributes_of
+    return _BASES[base], lambda value: {
+        **attributes_of(value),
+        "default_factory": _default_factory(value),
+    }
 
 
 _default_factory: Final[Any] = vars(defaultdict)["default_factory"].__get__
@@ -289,7 +296,7 @@ def _instance(kind: type) -> Writer | None:
 
 def _instance_parts(value: Any, walk: Walk) -> bytes:
     kind = type(value)
-    state = _state_of(value)
+    state = walk.plan(kind, _state_reader)(value)
     if not state and class_attribute(kind, "__dataclass_fields__") is None:
         raise UncacheableArgument(
             f"is {describe(kind)} without attributes, which only its address tells from another"
@@ -297,11 +304,12 @@ def _instance_parts(value: Any, walk: Walk) -> bytes:
     return b"!object[%b,%b]" % (class_name(kind, walk), walk.record(state))
 
 
-def _state_of(value: Any) -> dict[str, Any]:
-    """Return the attributes of an instance, but for what its class computes and keeps."""
-    state = attributes_of(value)
-    caches = _caches_of(type(value))
-    return {k: v for k, v in state.items() if k not in caches} if caches else state
+def _state_reader(kind: type) -> _Reader:
+    """Return what reads the attributes of instances, but for what is computed and kept there."""
+    attributes_of, caches = reader_of(kind), _caches_of(kind)
+    if not caches:
+        return attributes_of
+    return lambda value: {k: v for k, v in attributes_of(value).items() if k not in caches}
 
 
 @per_class

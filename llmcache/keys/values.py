@@ -13,9 +13,13 @@ from pathlib import PurePath
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
+import orjson
+
 from llmcache.attributes import inherits
 from llmcache.errors import UncacheableArgument
 from llmcache.keys.walk import Walk, Writer, finds, qualified, text, writes
+
+_dumps = orjson.dumps
 
 # str() asks the current context how to write the exponent.
 _PLAIN: Final = Context(capitals=1)
@@ -60,7 +64,7 @@ def _unordered(value: Iterable[Any], walk: Walk) -> bytes:
 
 
 def _date(value: date, walk: Walk) -> bytes:
-    return b'!date"%b"' % value.isoformat().encode()
+    return b"!date" + _dumps(value)
 
 
 def _time(value: time, walk: Walk) -> bytes:
@@ -68,6 +72,8 @@ def _time(value: time, walk: Walk) -> bytes:
 
 
 def _datetime(value: datetime, walk: Walk) -> bytes:
+    if value.tzinfo is None:
+        return b"!datetime[%b,%d,null]" % (_dumps(value), value.fold)
     return b"!datetime" + _moment(value)
 
 
@@ -149,17 +155,19 @@ def _find_path(kind: type) -> Writer | None:
     return _path if is_path_class(kind) else None
 
 
-_writers: Final[dict[type, Writer]] = {
+_leaves: Final[dict[type, Writer]] = {
     bytes: _bytes,
     bytearray: _bytearray,
-    memoryview: _memoryview,
-    set: _set,
-    frozenset: _frozenset,
     date: _date,
     time: _time,
     datetime: _datetime,
     timedelta: _timedelta,
     Decimal: _decimal,
+}
+_writers: Final[dict[type, Writer]] = {
+    memoryview: _memoryview,
+    set: _set,
+    frozenset: _frozenset,
     Fraction: _fraction,
     complex: _complex,
     range: _range,
@@ -169,6 +177,8 @@ _writers: Final[dict[type, Writer]] = {
     type(...): _constant,
     type(NotImplemented): _constant,
 }
+for _kind, _writer in _leaves.items():
+    writes(_kind, _writer, leaf=True)
 for _kind, _writer in _writers.items():
     writes(_kind, _writer)
 finds(_find_path)

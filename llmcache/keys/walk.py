@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, TypeVar
 
 import orjson
 
@@ -29,6 +29,9 @@ OPTIONS: Final = (
     | orjson.OPT_PASSTHROUGH_SUBCLASS
 )
 _dumps = orjson.dumps
+_Fragment = orjson.Fragment
+
+T = TypeVar("T")
 
 Writer: TypeAlias = "Callable[[Any, Walk], bytes]"
 """Writes one value; its parts go through the walk."""
@@ -48,6 +51,7 @@ class Walk:
         "_held",
         "_numbers",
         "_parts",
+        "_plans",
         "_refused",
         "names",
         "unfinished",
@@ -58,6 +62,7 @@ class Walk:
         self._parts = 0
         self._refused = False
         self._found: dict[int, Writer] = {}
+        self._plans: dict[int, Any] = {}
         self._numbers: dict[tuple[int, str], int] = {}
         # An address is a name only as long as the thing lives.
         self._held: list[Any] = []
@@ -74,17 +79,23 @@ class Walk:
         """
         key = id(type(value))
         writer = _WRITERS.get(key) or self._found.get(key) or self._find(value)
-        self._enter(1)
+        depth = self._depth
+        if depth >= MAX_DEPTH or self._parts >= fit.MOST_PARTS:
+            self._enter(1)
+        self._depth = depth + 1
+        self._parts += 1
         try:
             return writer(value, self)
         except RecursionError:
             raise UncacheableArgument(_TOO_DEEP) from None
         finally:
-            self._depth -= 1
+            self._depth = depth
 
     def fragment(self, value: Any) -> orjson.Fragment:
         """Return `encode` of a *value* for orjson."""
-        return orjson.Fragment(self.encode(value))
+        if (writer := _LEAVES.get(id(type(value)))) is not None:
+            return _Fragment(writer(value, self))
+        return _Fragment(self.encode(value))
 
     def _enter(self, parts: int) -> None:
         """Go one level down, where so many *parts* are."""
@@ -101,6 +112,16 @@ class Walk:
         self.hold(kind)
         self._found[id(kind)] = writer
         return writer
+
+    def plan(self, kind: type, make: Callable[[type], T]) -> T:
+        """Return what *make* makes of the class of a value: once in this walk.
+
+        It may hold the class, which nothing may that outlives the walk.
+        """
+        plan: T | None = self._plans.get(id(kind))
+        if plan is None:
+            plan = self._plans[id(kind)] = make(kind)
+        return plan
 
     def hold(self, thing: Any) -> None:
         """Keep *thing* until the walk is over, so that its address is its own."""
@@ -219,11 +240,22 @@ class Walk:
         """Return the canonical bytes of each of *values*, which have no order."""
         values = [*values]
         if fit.are_leaves(values):
+            if fit.are_sure_leaves(values):
+                with suppress(orjson.JSONEncodeError):
+                    # No text has a line's end that is not written otherwise.
+                    lines = _dumps(values, None, orjson.OPT_INDENT_2)
+                    return lines[4:-2].split(b",\n  ") if values else []
             return self.parts(values, str)
         return [self.apart("[…]", value) for value in values]
 
     def record(self, members: Mapping[str, Any]) -> bytes:
         """Return the canonical bytes of a mapping, of which many have the same names."""
+        for member in members.values():
+            if type(member) is not str:
+                break
+        else:
+            with suppress(orjson.JSONEncodeError):
+                return _dumps(members, None, OPTIONS)
         return self.quick(members) or self.encode(members)
 
     def tagged(self, tag: bytes, *values: Any) -> bytes:
@@ -256,15 +288,26 @@ def check_interrupt(error: orjson.JSONEncodeError) -> None:
 
 # By their addresses: a class may have a metaclass with a __hash__ of its own.
 _WRITERS: Final[dict[int, Writer]] = {}
+_LEAVES: Final[dict[int, Writer]] = {}
 _KINDS: Final[dict[int, type]] = {}
 _FINDERS: Final[list[Callable[[type], Writer | None]]] = []
 _CHANGING: Final[list[Callable[[type], Writer | None]]] = []
 
 
-def writes(kind: type, writer: Writer) -> None:
-    """Let *writer* write the values whose class is exactly *kind*."""
+def writes(kind: type, writer: Writer, *, leaf: bool = False) -> None:
+    """Let *writer* write the values whose class is exactly *kind*.
+
+    Args:
+        kind: the class.
+        writer: writes one of its values.
+        leaf: whether these have no parts, of which the walk must keep count.
+    """
     _KINDS[id(kind)] = kind
     _WRITERS[id(kind)] = writer
+    if leaf:
+        _LEAVES[id(kind)] = writer
+    else:
+        _LEAVES.pop(id(kind), None)
 
 
 def finds(finder: Callable[[type], Writer | None]) -> None:
