@@ -41,10 +41,33 @@ def lineage(kind: type) -> tuple[type, ...]:
 _lineage: Final[Any] = vars(type)["__mro__"].__get__
 _class_name: Final[Any] = vars(type)["__name__"].__get__
 _qualified_class_name: Final[Any] = vars(type)["__qualname__"].__get__
+_class_module: Final[Any] = vars(type)["__module__"].__get__
+_class_bases: Final[Any] = vars(type)["__bases__"].__get__
 _class_names: Final[Any] = vars(type)["__dict__"].__get__
 _dictionary_place: Final[Any] = vars(type)["__dictoffset__"].__get__
 _flags: Final[Any] = vars(type)["__flags__"].__get__
 _module_names: Final[Any] = vars(ModuleType)["__dict__"].__get__
+
+
+def module_of(kind: type) -> str:
+    """Return the name of the module that a class says it is of."""
+    module = _class_module(kind)
+    return module if type(module) is str else ""
+
+
+def name_of(kind: type) -> str:
+    """Return a class's name."""
+    return _class_name(kind)  # type: ignore[no-any-return]
+
+
+def qualname_of(kind: type) -> str:
+    """Return a class's qualified name."""
+    return _qualified_class_name(kind)  # type: ignore[no-any-return]
+
+
+def bases_of(kind: type) -> tuple[type, ...]:
+    """Return the classes that a class was made from."""
+    return _class_bases(kind)  # type: ignore[no-any-return]
 
 
 def per_class(function: Callable[[type], T]) -> Callable[[type], T]:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from enum import Enum
 from functools import cached_property
 from pathlib import PurePath
-from types import MemberDescriptorType
+from types import FunctionType, MemberDescriptorType
 from typing import Any, Final, TypeAlias, TypeVar
 from uuid import UUID
 
@@ -27,6 +27,9 @@ from llmcache.attributes import (
     inherits,
     is_plain,
     lineage,
+    module_of,
+    name_of,
+    namespace_of,
     per_class,
     reader_of,
     slots_of,
@@ -34,6 +37,7 @@ from llmcache.attributes import (
 from llmcache.errors import ConfigurationError, UncacheableArgument
 from llmcache.keys.classes import class_name
 from llmcache.keys.fit import is_enum, member_value
+from llmcache.keys.sources import sets_attributes
 from llmcache.keys.values import digest, is_path_class, path_form
 from llmcache.keys.walk import (
     Walk,
@@ -114,7 +118,7 @@ def _keyed(value: Any, walk: Walk) -> bytes:
 
 
 def _says_its_key(kind: type) -> bool:
-    return id(kind) in _registered or "__llmcache_key__" in vars(kind)
+    return id(kind) in _registered or "__llmcache_key__" in namespace_of(kind)
 
 
 def _enum(kind: type) -> Writer | None:
@@ -200,8 +204,8 @@ def _array(kind: type) -> Writer | None:
     numpy = sys.modules.get("numpy")
     if numpy and kind is numpy.ndarray:
         return _array_parts
-    scalar = numpy and inherits(kind, numpy.generic) and kind.__module__ == "numpy"
-    return _scalar_parts if scalar and vars(numpy).get(kind.__name__) is kind else None
+    scalar = numpy and inherits(kind, numpy.generic) and module_of(kind) == "numpy"
+    return _scalar_parts if scalar and vars(numpy).get(name_of(kind)) is kind else None
 
 
 def _array_parts(value: Any, walk: Walk) -> bytes:
@@ -258,6 +262,7 @@ def _subclass_parts(value: Any, walk: Walk) -> bytes:
 
 def _subclass_plan(kind: type) -> tuple[Callable[[Any], Any], _Reader]:
     """Return what reads the value of a subclass's instance as its base's, and its attributes."""
+    _check_settled(kind)
     base, attributes_of = _base_of(kind), reader_of(kind)
     names = class_attribute(kind, "_fields")
     if base is tuple and isinstance(names, tuple):
@@ -304,8 +309,32 @@ def _instance_parts(value: Any, walk: Walk) -> bytes:
     return b"!object[%b,%b]" % (class_name(kind, walk), walk.record(state))
 
 
+# Python asks for these by itself: whoever compares, sorts or prints.
+_ASKED: Final = (
+    *("__hash__", "__eq__", "__ne__", "__lt__", "__le__", "__gt__", "__ge__", "__repr__"),
+    *("__str__", "__format__", "__bool__", "__len__", "__contains__", "__iter__"),
+)
+
+
+def _check_settled(kind: type) -> None:
+    """Refuse instances that change when they are merely looked at: they would have two keys."""
+    if name := _unsettling(kind):
+        raise UncacheableArgument(f"is {describe(kind)}, whose {name} may change it")
+
+
+@per_class
+def _unsettling(kind: type) -> str | None:
+    """Return the name of a method that Python itself calls, and that sets attributes."""
+    for name in _ASKED:
+        method = class_attribute(kind, name)
+        if type(method) is FunctionType and sets_attributes(method):
+            return name
+    return None
+
+
 def _state_reader(kind: type) -> _Reader:
     """Return what reads the attributes of instances, but for what is computed and kept there."""
+    _check_settled(kind)
     attributes_of, caches = reader_of(kind), _caches_of(kind)
     if not caches:
         return attributes_of
@@ -317,7 +346,7 @@ def _caches_of(kind: type) -> set[str]:
     """Return the attributes in which the instances of a class keep what follows from others."""
     found: set[str] = set()
     for base in lineage(kind):
-        own = vars(base)
+        own = namespace_of(base)
         found.update(name for name, item in own.items() if type(item) is cached_property)
         if "__attrs_attrs__" in own:
             fields = {field.name for field in own["__attrs_attrs__"]}
@@ -331,7 +360,7 @@ def _is_askable(kind: type) -> bool:
     What the standard library's classes hold (locks, queues, caches) is not
     what a caller asks for: those that are keyed are keyed by name.
     """
-    return is_plain(kind) and kind.__module__.partition(".")[0] not in sys.stdlib_module_names
+    return is_plain(kind) and module_of(kind).partition(".")[0] not in sys.stdlib_module_names
 
 
 for _finder in (

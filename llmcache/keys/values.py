@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 
 import orjson
 
-from llmcache.attributes import inherits
+from llmcache.attributes import inherits, module_of, name_of
 from llmcache.errors import UncacheableArgument
 from llmcache.keys.walk import Walk, Writer, finds, qualified, text, writes
 
@@ -137,13 +137,13 @@ def _constant(value: Any, walk: Walk) -> bytes:
 
 def path_form(kind: type, path: str) -> bytes:
     """Return the canonical form of a path of one of the standard library's classes."""
-    return b"!path[%b,%b]" % (text(kind.__name__), text(path))
+    return b"!path[%b,%b]" % (text(name_of(kind)), text(path))
 
 
 def is_path_class(kind: type) -> bool:
     """Say whether a class is one of the standard library's for paths."""
     # They moved between modules from one Python to the next.
-    ours = kind.__module__.partition(".")[0] == "pathlib" and kind.__name__ in _PATHS
+    ours = module_of(kind).partition(".")[0] == "pathlib" and name_of(kind) in _PATHS
     return ours and inherits(kind, PurePath)
 
 

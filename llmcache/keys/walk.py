@@ -11,7 +11,7 @@ from typing import Any, Final, TypeAlias, TypeVar
 
 import orjson
 
-from llmcache.attributes import per_class
+from llmcache.attributes import module_of, per_class, qualname_of
 from llmcache.errors import UncacheableArgument
 from llmcache.keys import fit
 from llmcache.keys.fit import MAX_DEPTH, is_sure
@@ -340,10 +340,10 @@ def _found_writer(kind: type) -> Writer | None:
 
 def describe(kind: type) -> str:
     """Return a class's name with its article, for a message."""
-    name = kind.__qualname__ if kind.__module__ == "builtins" else qualified(kind)
+    name = qualname_of(kind) if module_of(kind) == "builtins" else qualified(kind)
     return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
 
 
 def qualified(kind: type) -> str:
     """Return ``module.qualname`` of a class."""
-    return f"{kind.__module__}.{kind.__qualname__}"
+    return f"{module_of(kind)}.{qualname_of(kind)}"
