@@ -9,7 +9,7 @@ import struct
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable
 from pathlib import PosixPath, PurePosixPath, PureWindowsPath
-from typing import Annotated, Any, Final, Literal, Union
+from typing import Annotated, Any, Literal, Union
 
 import anthropic
 import numpy as np
@@ -98,9 +98,22 @@ views = st.one_of(
 )
 simple = npst.scalar_dtypes().filter(lambda dtype: dtype.char not in "gG")
 texty = npst.byte_string_dtypes(min_len=1) | npst.unicode_string_dtypes(min_len=1)
-structured = npst.array_dtypes(simple | texty)
 shapes = npst.array_shapes(min_dims=0, min_side=0, max_side=3)
-arrays = npst.arrays(simple | texty | structured, shapes)
+
+
+@st.composite
+def records(draw: st.DrawFn) -> np.ndarray:
+    """Return a structured array, filled by its columns: numpy guesses at tuples."""
+    names = draw(st.lists(st.text(min_size=1, max_size=3), min_size=1, max_size=3, unique=True))
+    shape = draw(shapes)
+    columns = {name: draw(npst.arrays(simple | texty, shape)) for name in names}
+    array = np.zeros(shape, [(name, column.dtype) for name, column in columns.items()])
+    for name, column in columns.items():
+        array[name] = column
+    return array
+
+
+arrays = npst.arrays(simple | texty, shapes) | records()
 scalars = npst.arrays(simple | texty, 1).map(lambda array: array[0])
 
 atoms = opaque(
