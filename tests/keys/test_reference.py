@@ -246,7 +246,7 @@ types = st.recursive(
         [
             *(int, str, None, Any, named.T, named.UserId, named.Answer, named.Turn, named.Shape),
             *(named.Point, named.Node, named.Options, named.Pair, named.Twin, named.Box[int]),
-            *(named.Unheld, named.Made, named.Rated, Literal["a", 1, None], Final, "Node"),
+            *(named.Unheld, named.Made, named.Rated, Literal["a", 1, None], "Node"),
         ]
     ),
     lambda inner: st.one_of(
