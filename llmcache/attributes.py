@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from functools import partial, wraps
 from types import (
     ClassMethodDescriptorType,
@@ -42,10 +41,33 @@ def lineage(kind: type) -> tuple[type, ...]:
 _lineage: Final[Any] = vars(type)["__mro__"].__get__
 _class_name: Final[Any] = vars(type)["__name__"].__get__
 _qualified_class_name: Final[Any] = vars(type)["__qualname__"].__get__
+_class_module: Final[Any] = vars(type)["__module__"].__get__
+_class_bases: Final[Any] = vars(type)["__bases__"].__get__
 _class_names: Final[Any] = vars(type)["__dict__"].__get__
 _dictionary_place: Final[Any] = vars(type)["__dictoffset__"].__get__
 _flags: Final[Any] = vars(type)["__flags__"].__get__
 _module_names: Final[Any] = vars(ModuleType)["__dict__"].__get__
+
+
+def module_of(kind: type) -> str:
+    """Return the name of the module that a class says it is of."""
+    module = _class_module(kind)
+    return module if type(module) is str else ""
+
+
+def name_of(kind: type) -> str:
+    """Return a class's name."""
+    return _class_name(kind)  # type: ignore[no-any-return]
+
+
+def qualname_of(kind: type) -> str:
+    """Return a class's qualified name."""
+    return _qualified_class_name(kind)  # type: ignore[no-any-return]
+
+
+def bases_of(kind: type) -> tuple[type, ...]:
+    """Return the classes that a class was made from."""
+    return _class_bases(kind)  # type: ignore[no-any-return]
 
 
 def per_class(function: Callable[[type], T]) -> Callable[[type], T]:
@@ -140,20 +162,56 @@ def attributes_of(value: Any) -> dict[str, Any]:
 
     An attribute that another of the same name hides has before its name where it is.
     """
-    kind = type(value)
-    slots = _slots(kind)
-    if not slots:
-        return {**dictionary_of(value)}
+    return reader_of(type(value))(value)
+
+
+def reader_of(kind: type) -> Callable[[Any], dict[str, Any]]:
+    """Return what reads the attributes of a class's instances, as `attributes_of` does.
+
+    It holds the class: keep it no longer than an instance.
+    """
+    own = dictionary_reader(kind)
+    if not (slots := _slots(kind)):
+        return lambda value: own(value).copy()
     ancestors = lineage(kind)
-    state: dict[str, Any] = {}
-    for place, slot in slots:
-        owner = ancestors[place]
-        with suppress(AttributeError):
-            name = f"{_qualified_class_name(owner)}.{slot}" if slot in state else slot
-            state[name] = _class_names(owner)[slot].__get__(value, kind)
-    for name, item in dictionary_of(value).items():
-        state[f"__dict__.{name}" if name in state else name] = item
-    return state
+    members = [
+        (
+            slot,
+            f"{_qualified_class_name(ancestors[place])}.{slot}",
+            _class_names(ancestors[place])[slot].__get__,
+        )
+        for place, slot in slots
+    ]
+
+    def read(value: Any) -> dict[str, Any]:
+        state: dict[str, Any] = {}
+        for name, hidden, get in members:
+            try:
+                state[hidden if name in state else name] = get(value, kind)
+            except AttributeError:
+                continue
+        for name, item in own(value).items():
+            state[f"__dict__.{name}" if name in state else name] = item
+        return state
+
+    return read
+
+
+def dictionary_reader(kind: type) -> Callable[[Any], dict[str, Any]]:
+    """Return what reads the ``__dict__`` of a class's instances, empty if they have none.
+
+    It holds the class: keep it no longer than an instance.
+    """
+    place = _place_of_dictionary(kind)
+    if place is None:
+        return lambda value: {}
+    get = _class_names(lineage(kind)[place])["__dict__"].__get__
+
+    def read(value: Any) -> dict[str, Any]:
+        state = get(value, kind)
+        return state if type(state) is dict else {}
+
+    return read
 
 
 # What is kept for a class must not keep the class: descriptors would.

@@ -9,7 +9,16 @@ from functools import lru_cache
 from types import FunctionType
 from typing import Any, Final
 
-from llmcache.attributes import attributes_of, dictionary_of, inherits, lineage, namespace_of
+from llmcache.attributes import (
+    attributes_of,
+    dictionary_of,
+    inherits,
+    lineage,
+    module_of,
+    name_of,
+    namespace_of,
+    qualname_of,
+)
 
 _SDKS: Final = ("openai", "anthropic")
 
@@ -92,16 +101,16 @@ def _is_client(kind: type, name: str) -> bool:
 
 def _is_defined_by(name: str, kind: type) -> bool:
     """Say whether a class stands in an SDK's own modules, and does not only say so."""
-    module = kind.__module__
+    module = module_of(kind)
     return (
         module.partition(".")[0] == name
-        and namespace_of(sys.modules.get(module)).get(kind.__name__) is kind
+        and namespace_of(sys.modules.get(module)).get(name_of(kind)) is kind
     )
 
 
 def is_sentinel(kind: type) -> bool:
     """Say whether a class is one of marks for "not given", which has one instance."""
-    return f"{kind.__module__}.{kind.__qualname__}" in _SENTINELS
+    return f"{module_of(kind)}.{qualname_of(kind)}" in _SENTINELS
 
 
 def is_async(function: Any) -> bool:
@@ -153,11 +162,13 @@ def own_attributes(client: Any) -> dict[str, Any]:
 @lru_cache(maxsize=64)
 def _names_of(kind: type) -> frozenset[str]:
     """Return the names that a class declares or defines, and those that its methods assign."""
-    functions = [member for member in vars(kind).values() if type(member) is FunctionType]
+    functions = [member for member in namespace_of(kind).values() if type(member) is FunctionType]
     assigned = {
         instruction.argval
         for function in functions
         for instruction in dis.get_instructions(function)
         if instruction.opname == "STORE_ATTR"
     }
-    return frozenset(assigned | set(vars(kind)) | set(vars(kind).get("__annotations__", ())))
+    return frozenset(
+        assigned | set(namespace_of(kind)) | set(namespace_of(kind).get("__annotations__", ()))
+    )

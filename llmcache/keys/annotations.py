@@ -7,9 +7,9 @@ import typing
 from types import GenericAlias, UnionType
 from typing import Any, Final
 
-from llmcache.attributes import inherits
+from llmcache.attributes import inherits, module_of
 from llmcache.errors import UncacheableArgument
-from llmcache.keys.canonical import Walk, Writer, finds, text
+from llmcache.keys.walk import Walk, Writer, finds, text
 
 _MODULES: Final = ("typing", "typing_extensions")
 
@@ -77,7 +77,7 @@ def _find_type(kind: type) -> Writer | None:
         inherits(kind, GenericAlias)
         or kind is UnionType
         or kind is dataclasses.InitVar
-        or kind.__module__ in _MODULES
+        or module_of(kind) in _MODULES
     )
     return _type if known else None
 

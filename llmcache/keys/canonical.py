@@ -11,37 +11,20 @@ everything. Both write the same bytes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
-from enum import Enum
+from collections.abc import Mapping, Sequence
 from math import isfinite
 from operator import itemgetter
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 from uuid import UUID
 
 import orjson
 
-from llmcache.attributes import per_class
-from llmcache.errors import UncacheableArgument
 from llmcache.keys import fit
-from llmcache.keys.fit import MAX_DEPTH, is_enum, is_fit, is_sure, member_value
+from llmcache.keys.fit import MAX_DEPTH, is_enum, is_fit, member_value
+from llmcache.keys.walk import OPTIONS as _OPTIONS
+from llmcache.keys.walk import Walk, Writer, check_interrupt, key_segment, text, writes
 
-# How far down a walk tries orjson on the lists and mappings that it comes by.
-_TRIES: Final = 5
-# So few items are written one by one.
-_FEW: Final = 8
-_TOO_DEEP: Final = "nests too deep, or contains itself"
-
-_OPTIONS: Final = (
-    orjson.OPT_SORT_KEYS
-    | orjson.OPT_PASSTHROUGH_DATACLASS
-    | orjson.OPT_PASSTHROUGH_DATETIME
-    | orjson.OPT_PASSTHROUGH_SUBCLASS
-)
 _dumps = orjson.dumps
-
-Writer: TypeAlias = "Callable[[Any, Walk], bytes]"
-"""Writes one value; its parts go through the walk."""
 
 
 def canonical(value: Any) -> bytes:
@@ -60,227 +43,8 @@ def canonical(value: Any) -> bytes:
         try:
             return _dumps(value, walk.fragment, _OPTIONS)
         except orjson.JSONEncodeError as error:
-            _check_interrupt(error)
+            check_interrupt(error)
     return Walk().encode(value)
-
-
-def _check_interrupt(error: orjson.JSONEncodeError) -> None:
-    cause = error.__cause__
-    if cause is not None and not isinstance(cause, Exception):
-        # It is no fault of the value: an interrupt, for one.
-        raise cause from None
-
-
-class Walk:
-    """One walk over a value, writing its canonical form part by part.
-
-    Functions and classes that are written out get a number each, in the order
-    in which they begin: where they are met again the number stands for them,
-    so that they may contain one another.
-    """
-
-    __slots__ = (
-        "_depth",
-        "_found",
-        "_held",
-        "_numbers",
-        "_parts",
-        "_refused",
-        "names",
-        "unfinished",
-    )
-
-    def __init__(self) -> None:
-        self._depth = 0
-        self._parts = 0
-        self._refused = False
-        self._found: dict[int, Writer] = {}
-        self._numbers: dict[tuple[int, str], int] = {}
-        # An address is a name only as long as the thing lives.
-        self._held: list[Any] = []
-        self.names: dict[int, bytes] = {}
-        """The names of classes that have been looked up already, by their addresses."""
-        self.unfinished = False
-        """Whether a closure variable had no value yet."""
-
-    def encode(self, value: Any) -> bytes:
-        """Return the canonical bytes of *value*, of any kind.
-
-        Raises:
-            UncacheableArgument: if some part of it has no canonical form.
-        """
-        key = id(type(value))
-        writer = _WRITERS.get(key) or self._found.get(key) or self._find(value)
-        self._enter(1)
-        try:
-            return writer(value, self)
-        except RecursionError:
-            raise UncacheableArgument(_TOO_DEEP) from None
-        finally:
-            self._depth -= 1
-
-    def fragment(self, value: Any) -> orjson.Fragment:
-        """Return `encode` of a *value* for orjson."""
-        return orjson.Fragment(self.encode(value))
-
-    def _enter(self, parts: int) -> None:
-        """Go one level down, where so many *parts* are."""
-        if self._depth >= MAX_DEPTH:
-            raise UncacheableArgument(_TOO_DEEP)
-        self._parts += parts
-        if self._parts > fit.MOST_PARTS:
-            raise UncacheableArgument(fit.ENDLESS)
-        self._depth += 1
-
-    def _find(self, value: Any) -> Writer:
-        kind = type(value)
-        writer = _writer_for(kind)
-        self.hold(kind)
-        self._found[id(kind)] = writer
-        return writer
-
-    def hold(self, thing: Any) -> None:
-        """Keep *thing* until the walk is over, so that its address is its own."""
-        self._held.append(thing)
-
-    def number(self, thing: Any, role: str = "") -> bool:
-        """Give a function or class the next number, and say whether it had none.
-
-        Args:
-            thing: the function or class.
-            role: what is written of it, if there is more than one thing to write.
-        """
-        if (id(thing), role) in self._numbers:
-            return False
-        self._numbers[id(thing), role] = len(self._numbers)
-        self.hold(thing)
-        return True
-
-    def again(self, thing: Any, role: str = "") -> bytes | None:
-        """Return the mark for a function or class that has a number already."""
-        number = self._numbers.get((id(thing), role))
-        return None if number is None else b"!again%d" % number
-
-    def apart(self, segment: str, value: Any) -> bytes:
-        """Return `part` of *value*, and forget the numbers that it gave.
-
-        What has no order must not be numbered in the order in which it happens to come.
-        """
-        before = self._numbers
-        self._numbers = before.copy()
-        try:
-            return self.part(segment, value)
-        finally:
-            self._numbers = before
-
-    def part(self, segment: str, value: Any) -> bytes:
-        """Return the canonical bytes of *value*, a part that *segment* leads to."""
-        try:
-            return self.encode(value)
-        except UncacheableArgument as error:
-            raise error.within(segment) from None
-
-    def parts(self, values: Sequence[Any], segment: Callable[[int], str]) -> list[bytes]:
-        """Return the canonical bytes of each of *values*, where *segment* of its index leads."""
-        forms: list[bytes] = []
-        self._enter(len(values))
-        try:
-            for value in values:
-                key = id(type(value))
-                writer = _WRITERS.get(key) or self._found.get(key) or self._find(value)
-                forms.append(writer(value, self))
-        except UncacheableArgument as error:
-            raise error.within(segment(len(forms))) from None
-        except RecursionError:
-            raise UncacheableArgument(_TOO_DEEP, path=segment(len(forms))) from None
-        finally:
-            self._depth -= 1
-        return forms
-
-    def quick(self, value: Any) -> bytes | None:
-        """Return the canonical bytes of a list or mapping as orjson writes it, if it is sure to."""
-        if self._refused or not is_sure(value, MAX_DEPTH - self._depth):
-            return None
-        numbers = len(self._numbers)
-        try:
-            return _dumps(value, self.fragment, _OPTIONS)
-        except orjson.JSONEncodeError as error:
-            _check_interrupt(error)
-            # Some part has no form: it is looked for once more, for its path.
-            self._refused = True
-            while len(self._numbers) > numbers:
-                self._numbers.popitem()
-            return None
-
-    def tried(self, value: Any) -> bytes | None:
-        """Return `quick` of *value* unless that has been tried often enough on what it is in."""
-        return self.quick(value) if 1 < self._depth <= _TRIES else None
-
-    def array(self, values: Iterable[Any]) -> bytes:
-        """Return ``[…]`` of *values*, in their order."""
-        values = values if isinstance(values, list | tuple) else list(values)
-        if fit.are_leaves(values):
-            return b"[%b]" % b",".join(self._leaves(values))
-        return b"[%b]" % b",".join(self.parts(values, "[{}]".format))
-
-    def _leaves(self, values: Sequence[Any]) -> list[bytes]:
-        """Return the forms of plain values in pieces as large as orjson takes."""
-        if len(values) <= _FEW:
-            return self.parts(values, str)
-        if fit.are_sure_leaves(values):
-            with suppress(orjson.JSONEncodeError):
-                return [_dumps(values)[1:-1]]
-        half = len(values) // 2
-        return self._leaves(values[:half]) + self._leaves(values[half:])
-
-    def object(self, members: Mapping[str, Any]) -> bytes:
-        """Return ``{…}`` of *members*, whose names are text without lone surrogates."""
-        names = sorted(members)
-        values = [members[name] for name in names]
-        leaves = fit.are_leaves(values)
-        return b"{%b}" % b",".join(self._members(names, values, leaves=leaves))
-
-    def _members(self, names: list[str], values: list[Any], *, leaves: bool) -> list[bytes]:
-        """Return the forms of members, if they are leaves in pieces as large as orjson takes."""
-        if not leaves or len(names) <= _FEW:
-            forms = self.parts(values, lambda i: key_segment(names[i]))
-            return [b"%b:%b" % pair for pair in zip(map(_dumps, names), forms, strict=True)]
-        if fit.are_sure_leaves(values):
-            with suppress(orjson.JSONEncodeError):
-                return [_dumps(dict(zip(names, values, strict=True)))[1:-1]]
-        half = len(names) // 2
-        first = self._members(names[:half], values[:half], leaves=True)
-        return first + self._members(names[half:], values[half:], leaves=True)
-
-    def unordered(self, values: Iterable[Any]) -> list[bytes]:
-        """Return the canonical bytes of each of *values*, which have no order."""
-        values = [*values]
-        if fit.are_leaves(values):
-            return self.parts(values, str)
-        return [self.apart("[…]", value) for value in values]
-
-    def record(self, members: Mapping[str, Any]) -> bytes:
-        """Return the canonical bytes of a mapping, of which many have the same names."""
-        return self.quick(members) or self.encode(members)
-
-    def tagged(self, tag: bytes, *values: Any) -> bytes:
-        """Return ``!tag[…]`` of *values*."""
-        return b"!%b%b" % (tag, b"[%b]" % b",".join([self.encode(value) for value in values]))
-
-
-def key_segment(key: Any) -> str:
-    """Return the step of a path into a mapping; only a name is shown, since others are data."""
-    if type(key) is not str or len(key) > 40 or not key.replace("-", "_").isidentifier():
-        return "[…]"
-    return f".{key}" if key.isidentifier() else f"[{key!r}]"
-
-
-def text(value: str) -> bytes:
-    """Return the canonical bytes of a text."""
-    try:
-        return _dumps(value)
-    except orjson.JSONEncodeError:
-        return b'!text"%b"' % value.encode("utf-8", "surrogatepass").hex().encode()
 
 
 def _constant(value: Any, walk: Walk) -> bytes:
@@ -339,15 +103,11 @@ def _member_name(key: Any) -> Any:
     return None
 
 
-def _member(value: Enum, walk: Walk) -> bytes:
-    return walk.encode(member_value(value))
-
-
 def _uuid(value: UUID, walk: Walk) -> bytes:
     return text(str(value))
 
 
-_KINDS: Final[dict[type, Writer]] = {
+_writers: Final[dict[type, Writer]] = {
     type(None): _constant,
     bool: _constant,
     str: _text,
@@ -358,54 +118,5 @@ _KINDS: Final[dict[type, Writer]] = {
     dict: _mapping,
     UUID: _uuid,
 }
-# By their addresses: a class may have a metaclass with a __hash__ of its own.
-_WRITERS: Final = {id(kind): writer for kind, writer in _KINDS.items()}
-_FINDERS: Final[list[Callable[[type], Writer | None]]] = [
-    lambda kind: _member if is_enum(kind) else None
-]
-_CHANGING: Final[list[Callable[[type], Writer | None]]] = []
-
-
-def writes(kind: type, writer: Writer) -> None:
-    """Let *writer* write the values whose class is exactly *kind*."""
-    _KINDS[kind] = writer
-    _WRITERS[id(kind)] = writer
-
-
-def finds(finder: Callable[[type], Writer | None]) -> None:
-    """Ask *finder* for the writer of a class that no writer names, after those before."""
-    _FINDERS.append(finder)
-
-
-def finds_first(finder: Callable[[type], Writer | None]) -> None:
-    """Ask *finder* before all others, once in each walk: its answer may change."""
-    _CHANGING.append(finder)
-
-
-def _writer_for(kind: type) -> Writer:
-    for finder in _CHANGING:
-        if writer := finder(kind):
-            return writer
-    found = _found_writer(kind)
-    if found is None:
-        raise UncacheableArgument(f"is {describe(kind)}, which has no canonical form")
-    return found
-
-
-@per_class
-def _found_writer(kind: type) -> Writer | None:
-    for finder in _FINDERS:
-        if writer := finder(kind):
-            return writer
-    return None
-
-
-def describe(kind: type) -> str:
-    """Return a class's name with its article, for a message."""
-    name = kind.__qualname__ if kind.__module__ == "builtins" else qualified(kind)
-    return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
-
-
-def qualified(kind: type) -> str:
-    """Return ``module.qualname`` of a class."""
-    return f"{kind.__module__}.{kind.__qualname__}"
+for _kind, _writer in _writers.items():
+    writes(_kind, _writer)

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import functools
 import typing
-from enum import EnumMeta
 from types import FunctionType
 from typing import Any, Final
 
-from llmcache.attributes import NATIVE, class_attribute, inherits, is_heap_type
+from llmcache.attributes import (
+    NATIVE,
+    bases_of,
+    class_attribute,
+    inherits,
+    is_heap_type,
+    module_of,
+    namespace_of,
+    qualname_of,
+)
 from llmcache.errors import UncacheableArgument
 from llmcache.keys import annotations as _annotations  # noqa: F401
-from llmcache.keys.canonical import Walk, Writer, describe, finds, text
+from llmcache.keys.fit import is_enum
 from llmcache.keys.identity import closure_form, defaults_of
 from llmcache.keys.names import (
     full_name,
@@ -20,13 +28,14 @@ from llmcache.keys.names import (
     is_transparent,
     layers,
 )
-from llmcache.keys.schemas import own_doc, schema_of
+from llmcache.keys.schemas import members_of, own_doc, schema_of
 from llmcache.keys.sources import (
     class_source,
     function_source,
     is_made_by_library,
     is_written_by_users,
 )
+from llmcache.keys.walk import Walk, Writer, describe, finds, text
 
 # What Python and the makers of classes note for themselves, some versions of
 # them only. All of it follows from what else is written of a class.
@@ -43,6 +52,7 @@ _HOUSEKEEPING: Final = frozenset(
         *("_abc_impl", "_is_protocol", "_is_runtime_protocol"),
     }
 )
+_METHODS: Final = (staticmethod, classmethod)
 _HOUSEKEEPERS: Final = ("__attrs_", "__pydantic_", "__struct_")
 
 
@@ -59,9 +69,9 @@ def class_name(kind: type, walk: Walk) -> bytes:
     """
     if name := walk.names.get(id(kind)) or walk.again(kind):
         return name
-    if kind.__module__ == "builtins" and not is_heap_type(kind):
-        return text(f"builtins:{kind.__qualname__}")
-    generic = vars(kind).get("__pydantic_generic_metadata__") or {}
+    if module_of(kind) == "builtins" and not is_heap_type(kind):
+        return text(f"builtins:{qualname_of(kind)}")
+    generic = namespace_of(kind).get("__pydantic_generic_metadata__") or {}
     if generic.get("origin"):
         arguments = [walk.encode(argument) for argument in generic["args"]]
         return b"!generic[%b]" % b",".join([class_name(generic["origin"], walk), *arguments])
@@ -91,14 +101,16 @@ def _made_of(kind: type, walk: Walk, *, annotated: bool) -> bytes:
     or from another turn of a loop. Its schema may say the annotations already.
     """
     metaclass = b"null" if is_made_by_library(type(kind)) else class_name(type(kind), walk)
-    bases = [class_name(base, walk) for base in kind.__bases__]
-    bases += [walk.encode(b) for b in vars(kind).get("__orig_bases__", ()) if typing.get_origin(b)]
+    bases = [class_name(base, walk) for base in bases_of(kind)]
+    bases += [
+        walk.encode(b) for b in namespace_of(kind).get("__orig_bases__", ()) if typing.get_origin(b)
+    ]
     members = [
         b"%b:%b" % (text(name), _member_form(kind, name, member, walk))
-        for name, member in sorted(vars(kind).items())
+        for name, member in sorted(namespace_of(kind).items())
         if _counts(kind, name, member)
     ]
-    annotations = vars(kind).get("__annotations__", {}) if annotated else {}
+    annotations = namespace_of(kind).get("__annotations__", {}) if annotated else {}
     hints = walk.object(annotations)
     return b"[%b,[%b],{%b},%b]" % (metaclass, b",".join(bases), b",".join(members), hints)
 
@@ -108,12 +120,12 @@ def _counts(kind: type, name: str, member: Any) -> bool:
         return False
     if name == "__doc__":
         return own_doc(kind) is not None
-    if isinstance(kind, EnumMeta) and name not in kind.__members__ and _is_sunder(name):
+    if name not in members_of(kind) and is_enum(kind) and _is_sunder(name):
         return False
-    function: Any = member.__func__ if isinstance(member, staticmethod | classmethod) else member
-    if isinstance(function, FunctionType):
+    function: Any = member.__func__ if type(member) in _METHODS else member
+    if type(function) is FunctionType:
         return any(is_written_by_users(layer) for layer in functions(function))
-    return name not in (class_attribute(kind, "_fields") or ()) and not isinstance(member, NATIVE)
+    return name not in (class_attribute(kind, "_fields") or ()) and type(member) not in NATIVE
 
 
 def _is_sunder(name: str) -> bool:
@@ -123,8 +135,8 @@ def _is_sunder(name: str) -> bool:
 
 def _member_form(kind: type, name: str, member: Any, walk: Walk) -> bytes:
     """Return the canonical form of an attribute of a class."""
-    if isinstance(kind, EnumMeta) and name in kind.__members__:
-        return walk.part(f".{name}", kind.__members__[name])
+    if name in members_of(kind):
+        return walk.part(f".{name}", members_of(kind)[name])
     if name == "__doc__":
         return walk.encode(own_doc(kind))
     if inherits(type(member), type):
@@ -139,7 +151,7 @@ def _member_form(kind: type, name: str, member: Any, walk: Walk) -> bytes:
     forms = []
     for layer in layers(member):
         if not any(layer is function for function in new):
-            if not isinstance(layer, staticmethod | classmethod):
+            if type(layer) not in _METHODS:
                 forms.append(walk.part(f".{name}", layer))
         elif not is_transparent(layer):
             forms.append(_method_form(kind, name, layer, walk))

@@ -13,13 +13,13 @@ from typing import Any, Final
 
 import wrapt
 
-from llmcache.attributes import dictionary_of
+from llmcache.attributes import dictionary_of, inherits, module_of
 from llmcache.errors import UncacheableArgument
 from llmcache.keys.binding import signature_of
-from llmcache.keys.canonical import Walk, Writer, finds, text, writes
 from llmcache.keys.identity import function_form
 from llmcache.keys.names import is_transparent, layers
 from llmcache.keys.sources import docstring
+from llmcache.keys.walk import Walk, Writer, finds, text, writes
 
 _LRU_CACHE: Final = type(functools.lru_cache(len))
 
@@ -84,7 +84,7 @@ def _partial(value: partial[Any], walk: Walk) -> bytes:
 
 def _builtin(value: BuiltinFunctionType, walk: Walk) -> bytes:
     owner = value.__self__
-    if owner is not None and not isinstance(owner, ModuleType):
+    if owner is not None and not inherits(type(owner), ModuleType):
         return b"!method[%b,%b]" % (text(value.__name__), walk.encode(owner))
     return b"!builtin[%b,%b]" % (text(value.__module__ or ""), text(value.__qualname__))
 
@@ -101,23 +101,28 @@ def _lru_cache(value: Any, walk: Walk) -> bytes:
 
 def _decorated(value: Any, walk: Walk) -> bytes:
     """Write what a decorator made with wrapt returns: it and the function below."""
-    wrapped, wrapper, enabled = (
-        object.__getattribute__(value, name)
-        for name in ("__wrapped__", "_self_wrapper", "_self_enabled")
+    wrapper, enabled = (
+        object.__getattribute__(value, name) for name in ("_self_wrapper", "_self_enabled")
     )
-    return b"!decorated[%b,%b,%b]" % tuple(map(walk.encode, (wrapped, wrapper, enabled)))
+    parts = (_wrapped_by(value), wrapper, enabled)
+    return b"!decorated[%b,%b,%b]" % tuple(map(walk.encode, parts))
+
+
+def _wrapped_by(proxy: Any) -> Any:
+    """Return what is below a proxy of wrapt's: of a class method or a static one its function."""
+    wrapped = object.__getattribute__(proxy, "__wrapped__")
+    return wrapped.__func__ if type(wrapped) in (staticmethod, classmethod) else wrapped
 
 
 def _cached(kind: type) -> Writer | None:
     """Find functions that have a cache themselves."""
-    return _cached_parts if kind.__module__ == "llmcache.decorator" else None
+    return _cached_parts if module_of(kind) == "llmcache.decorator" else None
 
 
 def _cached_parts(value: Any, walk: Walk) -> bytes:
     decorated = object.__getattribute__(value, "_self_parent") or value
     declared = object.__getattribute__(decorated, "_self_declared")
-    wrapped = walk.encode(object.__getattribute__(value, "__wrapped__"))
-    return b"!cached[%b,%b]" % (wrapped, walk.encode(declared))
+    return b"!cached[%b,%b]" % (walk.encode(_wrapped_by(value)), walk.encode(declared))
 
 
 _writers: Final[dict[type, Writer]] = {

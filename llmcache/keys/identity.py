@@ -12,7 +12,6 @@ from typing import Any, Final
 from llmcache.attributes import inherits
 from llmcache.errors import UncacheableArgument
 from llmcache.keys.binding import signature_of
-from llmcache.keys.canonical import Walk, text
 from llmcache.keys.names import (
     EMPTY,
     PROXY,
@@ -24,6 +23,7 @@ from llmcache.keys.names import (
     layers,
 )
 from llmcache.keys.sources import function_source
+from llmcache.keys.walk import Walk, text
 
 _unique: Final = itertools.count()
 

@@ -17,7 +17,15 @@ from weakref import WeakValueDictionary
 
 import wrapt
 
-from llmcache.attributes import dictionary_of, inherits, lineage, namespace_of
+from llmcache.attributes import (
+    class_attribute,
+    dictionary_of,
+    inherits,
+    lineage,
+    module_of,
+    namespace_of,
+    qualname_of,
+)
 from llmcache.keys.sources import without_comprehensions
 
 # Where retry decorators define their wrappers, which do not change answers; what
@@ -109,7 +117,7 @@ def cells(function: FunctionType) -> dict[str, Any]:
 
 def is_typed_dict(kind: type) -> bool:
     """Say whether *kind* is a `TypedDict`."""
-    return issubclass(kind, dict) and hasattr(kind, "__total__")
+    return inherits(kind, dict) and class_attribute(kind, "__total__") is not None
 
 
 def public_module(module: str, qualname: str, thing: Any) -> str:
@@ -122,5 +130,8 @@ def public_module(module: str, qualname: str, thing: Any) -> str:
 
 def full_name(thing: Any) -> tuple[str, str]:
     """Return the module and the qualified name of a function or class."""
-    module, qualname = getattr(thing, "__module__", None) or "", thing.__qualname__
+    if inherits(type(thing), type):
+        module, qualname = module_of(thing), qualname_of(thing)
+    else:
+        module, qualname = getattr(thing, "__module__", None) or "", thing.__qualname__
     return public_module(module, qualname, thing), without_comprehensions(qualname)

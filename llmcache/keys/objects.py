@@ -12,27 +12,34 @@ import sys
 import threading
 from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Callable
-from contextlib import suppress
 from enum import Enum
 from functools import cached_property
 from pathlib import PurePath
-from types import MemberDescriptorType
-from typing import Any, Final, TypeVar
+from types import FunctionType, MemberDescriptorType
+from typing import Any, Final, TypeAlias, TypeVar
 from uuid import UUID
 
 from llmcache import clients
 from llmcache.attributes import (
     attributes_of,
     class_attribute,
-    dictionary_of,
+    dictionary_reader,
     inherits,
     is_plain,
     lineage,
+    module_of,
+    name_of,
+    namespace_of,
     per_class,
+    reader_of,
     slots_of,
 )
 from llmcache.errors import ConfigurationError, UncacheableArgument
-from llmcache.keys.canonical import (
+from llmcache.keys.classes import class_name
+from llmcache.keys.fit import is_enum, member_value
+from llmcache.keys.sources import sets_attributes
+from llmcache.keys.values import digest, is_path_class, path_form
+from llmcache.keys.walk import (
     Walk,
     Writer,
     describe,
@@ -42,10 +49,10 @@ from llmcache.keys.canonical import (
     text,
     writes,
 )
-from llmcache.keys.classes import class_name
-from llmcache.keys.values import digest, is_path_class, path_form
 
 T = TypeVar("T")
+
+_Reader: TypeAlias = Callable[[Any], dict[str, Any]]
 
 _JSON_KINDS: Final = (type(None), bool, int, float, str, list, tuple, dict)
 _CONTAINERS: Final = (OrderedDict, defaultdict, Counter)
@@ -92,8 +99,9 @@ def subject(owner: Any) -> bytes:
     walk = Walk()
     if isinstance(owner, type):
         return b"!owner[%b]" % class_name(owner, walk)
-    if _own_key(type(owner)) is None and _is_askable(type(owner)) and not _state_of(owner):
-        return b"!object[%b,{}]" % class_name(type(owner), walk)
+    kind = type(owner)
+    if _own_key(kind) is None and _is_askable(kind) and not _state_reader(kind)(owner):
+        return b"!object[%b,{}]" % class_name(kind, walk)
     return walk.encode(owner)
 
 
@@ -110,7 +118,15 @@ def _keyed(value: Any, walk: Walk) -> bytes:
 
 
 def _says_its_key(kind: type) -> bool:
-    return id(kind) in _registered or "__llmcache_key__" in vars(kind)
+    return id(kind) in _registered or "__llmcache_key__" in namespace_of(kind)
+
+
+def _enum(kind: type) -> Writer | None:
+    return _member if is_enum(kind) else None
+
+
+def _member(value: Enum, walk: Walk) -> bytes:
+    return walk.encode(member_value(value))
 
 
 def _client(kind: type) -> Writer | None:
@@ -144,8 +160,8 @@ def _model(kind: type) -> Writer | None:
 
 def _model_parts(value: Any, walk: Walk) -> bytes:
     kind = type(value)
-    known, extra_of, private_of = _model_plan(kind)
-    fields = dictionary_of(value)
+    known, fields_of, extra_of, private_of = walk.plan(kind, _model_plan)
+    fields = fields_of(value)
     if fields.keys() != known.keys():
         fields = {name: item for name, item in fields.items() if name in known}
     try:
@@ -160,11 +176,11 @@ def _model_parts(value: Any, walk: Walk) -> bytes:
     )
 
 
-@per_class
-def _model_plan(kind: type) -> tuple[dict[str, Any], Callable[..., Any], Callable[..., Any]]:
-    """Return a model's fields, and what reads its extra and its private values."""
+def _model_plan(kind: type) -> tuple[dict[str, Any], _Reader, _Reader, _Reader]:
+    """Return a model's fields, and what reads their values, the extra and the private ones."""
     fields: dict[str, Any] = class_attribute(kind, "__pydantic_fields__")
-    return fields, _slot(kind, "__pydantic_extra__"), _slot(kind, "__pydantic_private__")
+    extra_of, private_of = _slot(kind, "__pydantic_extra__"), _slot(kind, "__pydantic_private__")
+    return fields, dictionary_reader(kind), extra_of, private_of
 
 
 def _slot(kind: type, name: str) -> Callable[[Any], Any]:
@@ -180,10 +196,7 @@ def _struct(kind: type) -> Writer | None:
 
 def _struct_parts(value: Any, walk: Walk) -> bytes:
     kind = type(value)
-    state = attributes_of(value)
-    for name in kind.__struct_fields__:
-        with suppress(AttributeError):
-            state[name] = object.__getattribute__(value, name)
+    state = walk.plan(kind, reader_of)(value)
     return b"!object[%b,%b]" % (class_name(kind, walk), walk.record(state))
 
 
@@ -191,8 +204,8 @@ def _array(kind: type) -> Writer | None:
     numpy = sys.modules.get("numpy")
     if numpy and kind is numpy.ndarray:
         return _array_parts
-    scalar = numpy and inherits(kind, numpy.generic) and kind.__module__ == "numpy"
-    return _scalar_parts if scalar and vars(numpy).get(kind.__name__) is kind else None
+    scalar = numpy and inherits(kind, numpy.generic) and module_of(kind) == "numpy"
+    return _scalar_parts if scalar and vars(numpy).get(name_of(kind)) is kind else None
 
 
 def _array_parts(value: Any, walk: Walk) -> bytes:
@@ -241,17 +254,25 @@ def _builtin_subclass(kind: type) -> Writer | None:
 
 
 def _subclass_parts(value: Any, walk: Walk) -> bytes:
-    kind: Any = type(value)
-    base = _base_of(kind)
-    state = dict(attributes_of(value))
-    if inherits(kind, defaultdict):
-        state["default_factory"] = _default_factory(value)
+    kind = type(value)
+    whole_of, attributes_of = walk.plan(kind, _subclass_plan)
+    parts = walk.encode(whole_of(value))
+    return b"!as[%b,%b,%b]" % (class_name(kind, walk), parts, walk.record(attributes_of(value)))
+
+
+def _subclass_plan(kind: type) -> tuple[Callable[[Any], Any], _Reader]:
+    """Return what reads the value of a subclass's instance as its base's, and its attributes."""
+    _check_settled(kind)
+    base, attributes_of = _base_of(kind), reader_of(kind)
     names = class_attribute(kind, "_fields")
     if base is tuple and isinstance(names, tuple):
-        parts = walk.encode(dict(zip(names, tuple.__iter__(value), strict=True)))
-    else:
-        parts = walk.encode(_BASES[base](value))
-    return b"!as[%b,%b,%b]" % (class_name(kind, walk), parts, walk.record(state))
+        return lambda value: dict(zip(names, tuple.__iter__(value), strict=True)), attributes_of
+    if not inherits(kind, defaultdict):
+        return _BASES[base], attributes_of
+    return _BASES[base], lambda value: {
+        **attributes_of(value),
+        "default_factory": _default_factory(value),
+    }
 
 
 _default_factory: Final[Any] = vars(defaultdict)["default_factory"].__get__
@@ -280,7 +301,7 @@ def _instance(kind: type) -> Writer | None:
 
 def _instance_parts(value: Any, walk: Walk) -> bytes:
     kind = type(value)
-    state = _state_of(value)
+    state = walk.plan(kind, _state_reader)(value)
     if not state and class_attribute(kind, "__dataclass_fields__") is None:
         raise UncacheableArgument(
             f"is {describe(kind)} without attributes, which only its address tells from another"
@@ -288,11 +309,36 @@ def _instance_parts(value: Any, walk: Walk) -> bytes:
     return b"!object[%b,%b]" % (class_name(kind, walk), walk.record(state))
 
 
-def _state_of(value: Any) -> dict[str, Any]:
-    """Return the attributes of an instance, but for what its class computes and keeps."""
-    state = attributes_of(value)
-    caches = _caches_of(type(value))
-    return {k: v for k, v in state.items() if k not in caches} if caches else state
+# Python asks for these by itself: whoever compares, sorts or prints.
+_ASKED: Final = (
+    *("__hash__", "__eq__", "__ne__", "__lt__", "__le__", "__gt__", "__ge__", "__repr__"),
+    *("__str__", "__format__", "__bool__", "__len__", "__contains__", "__iter__"),
+)
+
+
+def _check_settled(kind: type) -> None:
+    """Refuse instances that change when they are merely looked at: they would have two keys."""
+    if name := _unsettling(kind):
+        raise UncacheableArgument(f"is {describe(kind)}, whose {name} may change it")
+
+
+@per_class
+def _unsettling(kind: type) -> str | None:
+    """Return the name of a method that Python itself calls, and that sets attributes."""
+    for name in _ASKED:
+        method = class_attribute(kind, name)
+        if type(method) is FunctionType and sets_attributes(method):
+            return name
+    return None
+
+
+def _state_reader(kind: type) -> _Reader:
+    """Return what reads the attributes of instances, but for what is computed and kept there."""
+    _check_settled(kind)
+    attributes_of, caches = reader_of(kind), _caches_of(kind)
+    if not caches:
+        return attributes_of
+    return lambda value: {k: v for k, v in attributes_of(value).items() if k not in caches}
 
 
 @per_class
@@ -300,7 +346,7 @@ def _caches_of(kind: type) -> set[str]:
     """Return the attributes in which the instances of a class keep what follows from others."""
     found: set[str] = set()
     for base in lineage(kind):
-        own = vars(base)
+        own = namespace_of(base)
         found.update(name for name, item in own.items() if type(item) is cached_property)
         if "__attrs_attrs__" in own:
             fields = {field.name for field in own["__attrs_attrs__"]}
@@ -314,10 +360,11 @@ def _is_askable(kind: type) -> bool:
     What the standard library's classes hold (locks, queues, caches) is not
     what a caller asks for: those that are keyed are keyed by name.
     """
-    return is_plain(kind) and kind.__module__.partition(".")[0] not in sys.stdlib_module_names
+    return is_plain(kind) and module_of(kind).partition(".")[0] not in sys.stdlib_module_names
 
 
 for _finder in (
+    _enum,
     _client,
     _sentinel,
     _model,

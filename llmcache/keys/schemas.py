@@ -9,12 +9,12 @@ import typing
 from collections.abc import Callable
 from typing import Any
 
-from llmcache.attributes import class_attribute, inherits, per_class
+from llmcache.attributes import class_attribute, inherits, name_of, namespace_of, per_class
 from llmcache.errors import UncacheableArgument
-from llmcache.keys.canonical import Walk, describe, text
 from llmcache.keys.fit import is_enum, member_value
 from llmcache.keys.names import is_typed_dict
 from llmcache.keys.sources import docstring
+from llmcache.keys.walk import Walk, describe, text
 
 
 @per_class
@@ -26,7 +26,7 @@ def _made(kind: type) -> list[tuple[Any, bytes]]:
 def schema_of(kind: type, walk: Walk) -> bytes | None:
     """Return the canonical JSON schema of a class, ``None`` for one that has none."""
     if is_enum(kind):
-        members = vars(kind)["_member_map_"]
+        members = members_of(kind)
         return walk.encode({name: member_value(member) for name, member in members.items()})
     build = _schema_builder(kind)
     if build is None:
@@ -35,7 +35,7 @@ def schema_of(kind: type, walk: Walk) -> bytes | None:
         return _fields_schema(kind, walk)
     made = _made(kind)
     # A model that is rebuilt gets a new validator, and may have a new schema.
-    stamp = vars(kind).get("__pydantic_validator__")
+    stamp = namespace_of(kind).get("__pydantic_validator__")
     for known, form in made:
         if known is stamp:
             return form
@@ -48,6 +48,11 @@ def schema_of(kind: type, walk: Walk) -> bytes | None:
     form = walk.encode(schema)
     made[:] = [(stamp, form)]
     return form
+
+
+def members_of(kind: type) -> dict[str, Any]:
+    """Return the members of an enum by their names, aliases too, and none of another class."""
+    return namespace_of(kind)["_member_map_"] if is_enum(kind) else {}
 
 
 def _schema_builder(kind: type) -> Callable[..., Any] | None:
@@ -87,7 +92,7 @@ def _fields_schema(kind: type, walk: Walk) -> bytes:
     own = own_doc(kind)
     doc = b"null" if own is None else text(own)
     fields, defaults = walk.object(_types_of(kind)), walk.object(_defaults_of(kind))
-    required = walk.array(sorted(getattr(kind, "__required_keys__", ())))
+    required = walk.array(sorted(class_attribute(kind, "__required_keys__") or ()))
     metadata = walk.object(_metadata_of(kind))
     return b"!fields[%b,%b,%b,%b,%b]" % (doc, fields, defaults, required, metadata)
 
@@ -95,7 +100,7 @@ def _fields_schema(kind: type, walk: Walk) -> bytes:
 def own_doc(kind: type) -> str | None:
     """Return a class's docstring, unless Python wrote it, which spells types its own way."""
     own = docstring(kind)
-    return None if own is None or own.startswith(f"{kind.__name__}(") else own
+    return None if own is None or own.startswith(f"{name_of(kind)}(") else own
 
 
 def _types_of(kind: type) -> dict[str, Any]:

@@ -10,6 +10,7 @@ found must be the one thing that fits.
 from __future__ import annotations
 
 import ast
+import dis
 import hashlib
 import inspect
 import linecache
@@ -21,7 +22,7 @@ from functools import lru_cache
 from types import CodeType, FunctionType
 from typing import Any, Final, TypeAlias
 
-from llmcache.attributes import per_class
+from llmcache.attributes import inherits, module_of, namespace_of, per_class, qualname_of
 
 _Function: TypeAlias = "ast.FunctionDef | ast.AsyncFunctionDef"
 _Scope: TypeAlias = "ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef"
@@ -67,9 +68,18 @@ def is_written_by_users(function: FunctionType) -> bool:
     return is_written(function.__code__) and not _is_library(function.__globals__.get("__name__"))
 
 
+def sets_attributes(function: FunctionType) -> bool:
+    """Say whether *function* was written to set attributes of something."""
+    code = function.__code__
+    return is_written(code) and (
+        not {"__setattr__", "setattr"}.isdisjoint(code.co_names)
+        or any(step.opname == "STORE_ATTR" for step in dis.get_instructions(code))
+    )
+
+
 def is_made_by_library(kind: type) -> bool:
     """Say whether a class is the standard library's, or of what makes classes."""
-    return _is_library(kind.__module__)
+    return _is_library(module_of(kind))
 
 
 def _is_library(module: Any) -> bool:
@@ -189,17 +199,17 @@ def _end(node: ast.Lambda) -> tuple[int, int]:
 def _class_source(kind: type) -> str | None:
     methods = [
         member.__code__
-        for member in vars(kind).values()
-        if isinstance(member, FunctionType)
+        for member in namespace_of(kind).values()
+        if type(member) is FunctionType
         and is_written_by_users(member)
-        and member.__qualname__.startswith(f"{kind.__qualname__}.")
+        and member.__qualname__.startswith(f"{qualname_of(kind)}.")
     ]
-    module = sys.modules.get(kind.__module__)
+    module = sys.modules.get(module_of(kind))
     filename = methods[0].co_filename if methods else getattr(module, "__file__", None)
     index = _index_of(filename) if isinstance(filename, str) else None
     if index is None or any(code not in index.codes for code in methods):
         return None
-    found = index.classes.get(kind.__qualname__, [])
+    found = index.classes.get(qualname_of(kind), [])
     if len(found) > 1:
         found = _fitting_classes(kind, methods, found)
     return index.digest(found[0] if len(found) == 1 else None)
@@ -209,7 +219,7 @@ def _fitting_classes(
     kind: type, methods: list[CodeType], classes: list[ast.ClassDef]
 ) -> list[ast.ClassDef]:
     """Return those of several classes of one name that stand where *kind* does."""
-    line: Any = vars(kind).get("__firstlineno__")
+    line: Any = namespace_of(kind).get("__firstlineno__")
     if line is not None:
         return [node for node in classes if _first_line(node) == line]
     lines = [code.co_firstlineno for code in methods]
@@ -222,5 +232,5 @@ def _fitting_classes(
 
 def docstring(thing: Any) -> str | None:
     """Return a docstring without indentation, which some versions of Python take away."""
-    doc = thing.__doc__
+    doc = namespace_of(thing).get("__doc__") if inherits(type(thing), type) else thing.__doc__
     return inspect.cleandoc(doc) if isinstance(doc, str) else None

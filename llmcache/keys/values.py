@@ -12,9 +12,13 @@ from decimal import Context, Decimal
 from pathlib import PurePath
 from typing import Any, Final
 
-from llmcache.attributes import inherits
+import orjson
+
+from llmcache.attributes import inherits, module_of, name_of
 from llmcache.errors import UncacheableArgument
-from llmcache.keys.canonical import Walk, Writer, finds, qualified, text, writes
+from llmcache.keys.walk import Walk, Writer, finds, qualified, text, writes
+
+_dumps = orjson.dumps
 
 # str() asks the current context how to write the exponent.
 _PLAIN: Final = Context(capitals=1)
@@ -59,7 +63,7 @@ def _unordered(value: Iterable[Any], walk: Walk) -> bytes:
 
 
 def _date(value: date, walk: Walk) -> bytes:
-    return b'!date"%b"' % value.isoformat().encode()
+    return b"!date" + _dumps(value)
 
 
 def _time(value: time, walk: Walk) -> bytes:
@@ -67,6 +71,8 @@ def _time(value: time, walk: Walk) -> bytes:
 
 
 def _datetime(value: datetime, walk: Walk) -> bytes:
+    if value.tzinfo is None:
+        return b"!datetime[%b,%d,null]" % (_dumps(value), value.fold)
     return b"!datetime" + _moment(value)
 
 
@@ -131,13 +137,13 @@ def _constant(value: Any, walk: Walk) -> bytes:
 
 def path_form(kind: type, path: str) -> bytes:
     """Return the canonical form of a path of one of the standard library's classes."""
-    return b"!path[%b,%b]" % (text(kind.__name__), text(path))
+    return b"!path[%b,%b]" % (text(name_of(kind)), text(path))
 
 
 def is_path_class(kind: type) -> bool:
     """Say whether a class is one of the standard library's for paths."""
     # They moved between modules from one Python to the next.
-    ours = kind.__module__.partition(".")[0] == "pathlib" and kind.__name__ in _PATHS
+    ours = module_of(kind).partition(".")[0] == "pathlib" and name_of(kind) in _PATHS
     return ours and inherits(kind, PurePath)
 
 
@@ -154,17 +160,19 @@ def _find_fraction(kind: type) -> Writer | None:
     return _fraction if fractions is not None and kind is fractions.Fraction else None
 
 
-_writers: Final[dict[type, Writer]] = {
+_leaves: Final[dict[type, Writer]] = {
     bytes: _bytes,
     bytearray: _bytearray,
-    memoryview: _memoryview,
-    set: _set,
-    frozenset: _frozenset,
     date: _date,
     time: _time,
     datetime: _datetime,
     timedelta: _timedelta,
     Decimal: _decimal,
+}
+_writers: Final[dict[type, Writer]] = {
+    memoryview: _memoryview,
+    set: _set,
+    frozenset: _frozenset,
     complex: _complex,
     range: _range,
     slice: _slice,
@@ -173,6 +181,8 @@ _writers: Final[dict[type, Writer]] = {
     type(...): _constant,
     type(NotImplemented): _constant,
 }
+for _kind, _writer in _leaves.items():
+    writes(_kind, _writer, leaf=True)
 for _kind, _writer in _writers.items():
     writes(_kind, _writer)
 finds(_find_path)

@@ -5,6 +5,7 @@ import dataclasses
 import datetime as dt
 import enum
 import functools
+import inspect
 import uuid
 from collections.abc import Callable
 from typing import (
@@ -21,6 +22,7 @@ from typing import (
 
 import attrs
 import msgspec
+import openai
 import pydantic
 import wrapt
 
@@ -466,3 +468,115 @@ shapes = [
     """
     ),
 ]
+
+
+def local_stack(one: Any, two: Any) -> Callable[..., Any]:
+    def below(prompt: str, extra: Any = two) -> Any:
+        return one, prompt, extra
+
+    @functools.wraps(below)
+    def above(*args: Any) -> Any:
+        return below(*args), two
+
+    return above
+
+
+def local_default(word: Any) -> Callable[..., Any]:
+    def inner(prompt: str, extra: Any = word) -> Any:
+        return prompt, extra
+
+    @functools.wraps(inner)
+    def hiding(prompt: str) -> Any:
+        return inner(prompt)
+
+    hiding.__signature__ = inspect.signature(lambda prompt: prompt)
+    return hiding
+
+
+def local_tool(word: Any, default: Any) -> Callable[..., Any]:
+    def inner(prompt: Annotated[str, word], *, top: Any = default) -> "list[Inner]":  # noqa: F821
+        """Say something.
+
+        In two paragraphs.
+        """
+        return [prompt, top]
+
+    inner.label = word
+    return inner
+
+
+class Restaurant(Kitchen):
+    def cook(self, dish: str) -> str:
+        return super().cook(dish)
+
+
+def local_methods(one: Any, two: Any) -> Any:
+    class Inner:
+        prompt = one
+        again = functools.partialmethod(lambda self, word: word, two)
+
+        def __init__(self, value: Any) -> None:
+            self.value = value
+
+        @property
+        def asked(self) -> Any:
+            return one
+
+        @functools.cached_property
+        def twice(self) -> Any:
+            return two, two
+
+        @staticmethod
+        def plain(word: Any = two) -> Any:
+            return word
+
+        @classmethod
+        def made(cls) -> Any:
+            return cls(one)
+
+        def ask(self) -> Any:
+            return self.made(), one, two
+
+    return Inner
+
+
+def local_child(base: Any, word: Any) -> Any:
+    class Child(base, Generic[T]):
+        """Has a base that no module holds either."""
+
+        word_: Any = word
+
+        def ask(self) -> Any:
+            return super().ask(), word
+
+    return Child
+
+
+def local_enum(word: str) -> Any:
+    class Inner(enum.Enum):
+        ONE = word
+        TWO = 2
+
+        @property
+        def label(self) -> str:
+            return word
+
+    return Inner
+
+
+@attrs.define
+class Rated:
+    """What somebody thought."""
+
+    stars: int = attrs.field(converter=int, validator=attrs.validators.ge(0), metadata={"unit": 1})
+    words: list[str] = attrs.Factory(list)
+
+
+class Client(openai.OpenAI):
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.mood = options["base_url"]
+
+
+def cached(version: Any) -> Callable[..., Any]:
+    return llm_cached(version=version)

@@ -1,20 +1,21 @@
-"""The canonical form as docs/canonical-form.rst specifies it, slowly and on its own.
-
-Functions, clients and the schemas of classes are left out.
-"""
+"""The canonical form as docs/canonical-form.rst specifies it, slowly and on its own."""
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import enum
+import functools
 import hashlib
 import pathlib
 import re
 import sys
+import types
 import uuid
 from collections import defaultdict, deque
 from decimal import Decimal
 from fractions import Fraction
+from operator import itemgetter
 from types import MemberDescriptorType
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -22,6 +23,9 @@ from zoneinfo import ZoneInfo
 import msgspec
 import numpy as np
 import pydantic
+
+from keys.reference_classes import Names
+from keys.reference_functions import LRU, PROXY, Place, Refused
 
 SHORT = {'"': '\\"', "\\": "\\\\", "\b": "\\b", "\t": "\\t", "\n": "\\n", "\f": "\\f", "\r": "\\r"}
 BASES = (str, bytes, int, float, tuple, list, dict, set, frozenset)
@@ -33,34 +37,50 @@ PATHS = (
 )
 SDKS = ("openai", "anthropic")
 SENTINELS = ("NotGiven", "Omit")
+SDK_KINDS = {
+    (f"{sdk}.{module}", kind)
+    for sdk in SDKS
+    for module, kind in (
+        ("_base_client", "BaseClient"),
+        ("_resource", "SyncAPIResource"),
+        ("_resource", "AsyncAPIResource"),
+    )
+}
+names = Names(sys.modules[__name__])
 PYTHON_CLASS = 1 << 9
-
-
-class Refused(Exception):
-    """The value has no canonical form, or one that is not covered here."""
 
 
 def reference(value: Any) -> bytes:
     """Return the canonical bytes of *value*."""
-    return spell(value, ()).encode()
+    return spell(value, Place()).encode()
 
 
-def spell(value: Any, within: tuple[int, ...]) -> str:
+def spell(value: Any, place: Place) -> str:
     kind = type(value)
     if kind in ATOMS:
         return ATOMS[kind](value)
-    if isinstance(value, enum.Enum):
-        return spell(value._value_, within)
-    if isinstance(value, np.generic):
+    if issubclass(kind, enum.Enum):
+        return spell(value._value_, place)
+    if issubclass(kind, np.generic):
         return scalar(value)
-    if isinstance(value, type):
-        return class_(value, within)
-    if id(value) in within:
-        raise Refused("contains itself")
-    inside = (*within, id(value))
+    if kind is types.FunctionType:
+        return names.function(value, place)
+    if issubclass(kind, type):
+        return names.class_(value, place)
+    inside = place.inside(value)
+    if issubclass(kind, PROXY):
+        return names.proxy(value, inside)
     if kind in NESTS:
         return NESTS[kind](value, inside)
+    if is_type(value):
+        return names.type(value, place)
     return instance(value, kind, inside)
+
+
+def is_type(value: Any) -> bool:
+    kind = type(value)
+    known = (types.GenericAlias, types.UnionType, dataclasses.InitVar)
+    return isinstance(value, known) or kind.__module__ in ("typing", "typing_extensions")
 
 
 def tag(name: str, value: str) -> str:
@@ -120,12 +140,17 @@ def escaped(character: str) -> str:
     return f"\\u{ord(character):04x}" if character < " " else character
 
 
-def listed(items: Any, within: tuple[int, ...]) -> str:
-    return "[" + ",".join([spell(item, within) for item in items]) + "]"
+def listed(items: Any, place: Place) -> str:
+    return "[" + ",".join([spell(item, place) for item in items]) + "]"
 
 
-def sorted_(items: Any, within: tuple[int, ...]) -> str:
-    return "[" + ",".join(sorted([spell(item, within) for item in items], key=str.encode)) + "]"
+def alone(items: Any, place: Place) -> list[str]:
+    """Spell what has no order, each item with numbers of its own."""
+    return sorted([spell(item, place.apart()) for item in items], key=str.encode)
+
+
+def sorted_(items: Any, place: Place) -> str:
+    return "[" + ",".join(alone(items, place)) + "]"
 
 
 def plain(key: Any) -> Any:
@@ -134,18 +159,25 @@ def plain(key: Any) -> Any:
     return str(key) if type(key) is uuid.UUID else key
 
 
-def mapping(value: dict[Any, Any], within: tuple[int, ...]) -> str:
-    pairs = [(plain(key), spell(item, within)) for key, item in dict.items(value)]
+def mapping(value: dict[Any, Any], place: Place) -> str:
+    pairs = [(plain(key), item) for key, item in dict.items(value)]
     keys = [key for key, _ in pairs]
     if all(type(key) is str and not lone(key) for key in keys) and len(set(keys)) == len(keys):
-        return "{" + ",".join(f"{quoted(key)}:{item}" for key, item in sorted(pairs)) + "}"
-    spelt = [f"[{spell(key, within)},{item}]" for key, item in pairs]
-    return tag("map", "[" + ",".join(sorted(spelt, key=str.encode)) + "]")
+        members = [f"{quoted(k)}:{spell(v, place)}" for k, v in sorted(pairs, key=itemgetter(0))]
+        return "{" + ",".join(members) + "}"
+    spelt = [(spell(key, place.apart()), item) for key, item in pairs]
+    if len({key for key, _ in spelt}) == len(spelt):
+        spelt.sort(key=lambda pair: pair[0].encode())
+        forms = [f"[{key},{spell(item, place)}]" for key, item in spelt]
+    else:
+        both = [(key.encode(), spell(item, place.apart()).encode()) for key, item in spelt]
+        forms = [f"[{key.decode()},{item.decode()}]" for key, item in sorted(both)]
+    return tag("map", "[" + ",".join(forms) + "]")
 
 
 def view(value: memoryview) -> str:
     try:
-        parts = [text(value.format), listed(value.shape, ()), sha256(value.tobytes())]
+        parts = [text(value.format), listed(value.shape, Place()), sha256(value.tobytes())]
     except ValueError as error:
         raise Refused("released") from error
     return tag("memoryview", "[" + ",".join(parts) + "]")
@@ -155,11 +187,11 @@ def zone(value: dt.time | dt.datetime) -> str:
     if value.tzinfo is None:
         return "null"
     if type(value.tzinfo) is dt.timezone:
-        return listed(["timezone", value.tzname()], ())
+        return listed(["timezone", value.tzname()], Place())
     if type(value.tzinfo) is ZoneInfo:
-        return listed(["ZoneInfo", value.tzinfo.key], ())
+        return listed(["ZoneInfo", value.tzinfo.key], Place())
     kind = type(value.tzinfo)
-    return listed([f"{kind.__module__}.{kind.__qualname__}", value.tzname()], ())
+    return listed([f"{kind.__module__}.{kind.__qualname__}", value.tzname()], Place())
 
 
 def moment(value: dt.time | dt.datetime) -> str:
@@ -167,15 +199,15 @@ def moment(value: dt.time | dt.datetime) -> str:
 
 
 def path(value: pathlib.PurePath) -> str:
-    return tag("path", listed([type(value).__name__, str(value)], ()))
+    return tag("path", listed([type(value).__name__, str(value)], Place()))
 
 
-def array(value: np.ndarray, within: tuple[int, ...]) -> str:
-    shape = listed(value.shape, ())
+def array(value: np.ndarray, place: Place) -> str:
+    shape = listed(value.shape, Place())
     if value.dtype.names is not None:
-        fields = [f"[{text(name)},{array(value[name], within)}]" for name in value.dtype.names]
+        fields = [f"[{text(name)},{array(value[name], place)}]" for name in value.dtype.names]
         return tag("record", f"[{shape},[{','.join(fields)}]]")
-    last = spell(value.tolist(), within) if value.dtype == object else sha256(value.tobytes())
+    last = spell(value.tolist(), place) if value.dtype == object else sha256(value.tobytes())
     return tag("ndarray", f"[{text(value.dtype.str)},{shape},{last}]")
 
 
@@ -183,36 +215,6 @@ def scalar(value: np.generic) -> str:
     if value.dtype.names is not None:
         raise Refused("holds others")
     return tag("numpy", f"[{text(value.dtype.str)},{sha256(value.tobytes())}]")
-
-
-def importable(kind: type) -> bool:
-    found: Any = sys.modules.get(kind.__module__)
-    for part in kind.__qualname__.split("."):
-        found = getattr(found, "__dict__", {}).get(part)
-    return found is kind
-
-
-def name(kind: type) -> str:
-    generic = vars(kind).get("__pydantic_generic_metadata__") or {}
-    if generic.get("args"):
-        arguments = [spell(argument, ()) for argument in generic["args"]]
-        return tag("generic", "[" + ",".join([name(generic["origin"]), *arguments]) + "]")
-    if kind.__flags__ & PYTHON_CLASS and not importable(kind):
-        raise Refused("a class that its module does not hold")
-    return text(f"{kind.__module__.removesuffix('._local')}:{kind.__qualname__}")
-
-
-def class_(kind: type, within: tuple[int, ...]) -> str:
-    schema = "null"
-    if issubclass(kind, enum.Enum):
-        schema = mapping(dict(kind.__members__), within)
-    elif issubclass(kind, pydantic.BaseModel):
-        schema = spell(kind.model_json_schema(), within)
-    elif issubclass(kind, msgspec.Struct):
-        schema = spell(msgspec.json.schema(kind), within)
-    elif any(hasattr(kind, mark) for mark in ("__dataclass_fields__", "_fields", "__total__")):
-        raise Refused("not covered")
-    return tag("class", f"[{name(kind)},{schema}]")
 
 
 def attributes(value: Any) -> dict[str, Any]:
@@ -224,33 +226,38 @@ def attributes(value: Any) -> dict[str, Any]:
     return found
 
 
-def instance(value: Any, kind: type, within: tuple[int, ...]) -> str:
+def instance(value: Any, kind: type, place: Place) -> str:
     if hasattr(kind, "__llmcache_key__"):
-        return tag("keyed", f"[{name(kind)},{spell(value.__llmcache_key__(), within)}]")
+        name = names.name(kind, place)
+        return tag("keyed", f"[{name},{spell(value.__llmcache_key__(), place)}]")
     if kind.__name__ in SENTINELS and kind.__module__.partition(".")[0] in SDKS:
-        return tag("sentinel", f"[{name(kind)}]")
+        return tag("sentinel", f"[{names.name(kind, place)}]")
+    if not SDK_KINDS.isdisjoint((base.__module__, base.__name__) for base in kind.__mro__):
+        return names.client(value, place)
     if isinstance(value, pydantic.BaseModel):
         own = {field: vars(value)[field] for field in kind.model_fields if field in vars(value)}
         parts = [own, value.__pydantic_extra__ or {}, value.__pydantic_private__ or {}]
-        spelt = [name(kind), *(mapping(part, within) for part in parts)]
+        spelt = [names.name(kind, place), *(mapping(part, place) for part in parts)]
         return tag("model", "[" + ",".join(spelt) + "]")
     own = attributes(value)
+    dataclass = hasattr(kind, "__dataclass_fields__")
     for base in BASES:
         if isinstance(value, base):
             if isinstance(value, defaultdict):
                 own["default_factory"] = value.default_factory
+            name = names.name(kind, place)
             fields = getattr(kind, "_fields", None) if base is tuple else None
             whole = (
-                mapping(dict(zip(fields, tuple(value), strict=True)), within)
+                mapping(dict(zip(fields, tuple(value), strict=True)), place)
                 if fields
-                else as_base(value, base, within)
+                else as_base(value, base, place)
             )
-            return tag("as", f"[{name(kind)},{whole},{mapping(own, within)}]")
-    if kind.__module__.partition(".")[0] in sys.stdlib_module_names or not own:
+            return tag("as", f"[{name},{whole},{mapping(own, place)}]")
+    if kind.__module__.partition(".")[0] in sys.stdlib_module_names or not (own or dataclass):
         raise Refused("only its address tells it apart")
     if isinstance(value, BaseException) or not all(map(written_in_python, kind.__mro__)):
         raise Refused("has state in another language")
-    return tag("object", f"[{name(kind)},{mapping(own, within)}]")
+    return tag("object", f"[{names.name(kind, place)},{mapping(own, place)}]")
 
 
 def written_in_python(kind: type) -> bool:
@@ -258,14 +265,14 @@ def written_in_python(kind: type) -> bool:
     return stateless or bool(kind.__flags__ & PYTHON_CLASS)
 
 
-def as_base(value: Any, base: type, within: tuple[int, ...]) -> str:
+def as_base(value: Any, base: type, place: Place) -> str:
     if base in ATOMS:
         return ATOMS[base](base.__getnewargs__(value)[0])
-    return NESTS[base](value, within)
+    return NESTS[base](value, place)
 
 
 def collection(name: str) -> Any:
-    return lambda value, within: tag(name, sorted_(base_iter(value), within))
+    return lambda value, place: tag(name, sorted_(base_iter(value), place))
 
 
 def base_iter(value: Any) -> Any:
@@ -292,26 +299,29 @@ ATOMS: dict[type, Any] = {
         "timedelta", f"[{value.days},{value.seconds},{value.microseconds}]"
     ),
     Decimal: lambda value: tag("decimal", text(str(value))),
-    Fraction: lambda value: tag("fraction", listed([value.numerator, value.denominator], ())),
-    complex: lambda value: tag("complex", listed([value.real, value.imag], ())),
-    range: lambda value: tag("range", listed([value.start, value.stop, value.step], ())),
-    re.Pattern: lambda value: tag("pattern", listed([value.pattern, value.flags], ())),
+    Fraction: lambda value: tag("fraction", listed([value.numerator, value.denominator], Place())),
+    complex: lambda value: tag("complex", listed([value.real, value.imag], Place())),
+    range: lambda value: tag("range", listed([value.start, value.stop, value.step], Place())),
+    re.Pattern: lambda value: tag("pattern", listed([value.pattern, value.flags], Place())),
     type(...): lambda value: tag("constant", text("Ellipsis")),
     type(NotImplemented): lambda value: tag("constant", text("NotImplemented")),
     **dict.fromkeys(PATHS, path),
 }
 
 NESTS: dict[type, Any] = {
-    list: lambda value, within: listed(list.__iter__(value), within),
-    tuple: lambda value, within: listed(tuple.__iter__(value), within),
+    list: lambda value, place: listed(list.__iter__(value), place),
+    tuple: lambda value, place: listed(tuple.__iter__(value), place),
     dict: mapping,
     set: collection("set"),
     frozenset: collection("frozenset"),
-    deque: lambda value, within: tag(
-        "deque", f"[{spell(value.maxlen, ())},{listed(value, within)}]"
+    deque: lambda value, place: tag(
+        "deque", f"[{spell(value.maxlen, Place())},{listed(value, place)}]"
     ),
-    slice: lambda value, within: tag(
-        "slice", listed([value.start, value.stop, value.step], within)
-    ),
+    slice: lambda value, place: tag("slice", listed([value.start, value.stop, value.step], place)),
     np.ndarray: array,
+    types.MethodType: names.method,
+    types.BuiltinFunctionType: names.builtin,
+    types.ModuleType: lambda value, place: tag("module", f"[{text(value.__name__)}]"),
+    functools.partial: names.partial,
+    LRU: lambda value, place: tag("wrapped", f"[{spell(value.__wrapped__, place)}]"),
 }

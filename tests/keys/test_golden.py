@@ -32,6 +32,8 @@ from loopback import load_recordings
 import llmcache
 import llmcache.keys.request
 from keys import named
+from keys.reference import reference
+from keys.reference_functions import Refused
 from llmcache.keys.canonical import canonical
 
 TESTS = pathlib.Path(__file__).parents[1]
@@ -126,6 +128,16 @@ def test_all_recorded_requests_together_have_their_digest() -> None:
     keys = [llmcache.generate_cache_key(recording.request) for recording in recordings]
     assert len(set(keys)) == row["different"]
     assert hashlib.sha256("".join(keys).encode()).hexdigest() == row["sha256"]
+
+
+@pytest.mark.parametrize("row", each("value"))
+def test_the_reference_has_the_same_bytes(row: dict[str, str]) -> None:
+    value = made(row["value"])
+    try:
+        found = reference(value)
+    except Refused:
+        found = b""
+    assert hashlib.sha256(found).hexdigest() == row["sha256"]
 
 
 def test_every_tag_of_the_specification_has_a_vector() -> None:

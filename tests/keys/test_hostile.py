@@ -51,6 +51,7 @@ import numpy as np
 import openai
 import pydantic
 import pytest
+import wrapt
 
 import llmcache.keys.request  # noqa: F401
 from keys import named
@@ -571,6 +572,20 @@ def data_by_closure(prompt: str) -> Any:
     return Agent
 
 
+def agent_by_decorated_class_method(prompt: str) -> Any:
+    @wrapt.decorator
+    def prompted(wrapped, instance, args, kwargs):
+        return prompt, wrapped(*args, **kwargs)
+
+    class Agent:
+        @prompted
+        @classmethod
+        def words(cls) -> None:
+            return None
+
+    return Agent
+
+
 def agent_by_metaclass(prompt: str) -> Any:
     class Meta(type):
         def system(cls) -> str:
@@ -757,6 +772,7 @@ FACTORIES = [
     agent_by_enum,
     agent_by_validator,
     agent_by_field,
+    agent_by_decorated_class_method,
     agent_by_metaclass,
     agent_by_init_subclass,
     agent_by_dunder_list,
@@ -906,6 +922,59 @@ class LazySlots:
     @functools.cached_property
     def twice(self) -> str:
         return self.word * 2
+
+
+class Repeated:
+    """Keeps its hash, as `packaging.version.Version` does."""
+
+    __slots__ = ("_hash", "word")
+
+    def __init__(self, word: str) -> None:
+        self.word, self._hash = word, None
+
+    def __hash__(self) -> int:
+        if self._hash is None:
+            self._hash = hash(self.word)
+        return self._hash
+
+
+@dataclasses.dataclass(frozen=True)
+class Described:
+    word: str
+
+    def __repr__(self) -> str:
+        object.__setattr__(self, "_repr", self.word)
+        return self.word
+
+
+class Counting(str):
+    def __len__(self) -> int:
+        self.asked = True
+        return 1
+
+
+@pytest.mark.parametrize("value", [Repeated("a"), Described("a"), Counting("a")])
+def test_what_changes_when_it_is_looked_at_is_refused(value: Any) -> None:
+    with pytest.raises(UncacheableArgument, match=r"whose __(hash|repr|len)__ may change it"):
+        canonical({"value": value})
+
+
+def test_a_method_of_ones_own_that_changes_an_instance_is_none_of_that() -> None:
+    class Bot:
+        def __init__(self) -> None:
+            self.words = 0
+
+        def tell(self) -> None:
+            self.words += 1
+
+        def __repr__(self) -> str:
+            return f"a bot of {self.words} words"
+
+    bot = Bot()
+    before = canonical(bot)
+    bot.tell()
+    assert repr(bot) == "a bot of 1 words"
+    assert canonical(bot) != before
 
 
 class Place(pathlib.PurePosixPath):
@@ -1469,11 +1538,35 @@ class EvilMeta(type):
     __repr__ = trap("__repr__")
     __instancecheck__ = trap("__instancecheck__", False)
     __subclasscheck__ = trap("__subclasscheck__", False)
+    __getattribute__ = trap("__getattribute__", type.__getattribute__)
     __hash__ = type.__hash__
 
 
 class EvilClass(metaclass=EvilMeta):
     pass
+
+
+class EvilWord(str, metaclass=EvilMeta):
+    pass
+
+
+class EvilPair(tuple, metaclass=EvilMeta):
+    _fields = ("left",)
+
+
+@dataclasses.dataclass
+class EvilRecord(metaclass=EvilMeta):
+    a: int = 1
+
+
+def evil_local_class() -> type:
+    class Local(metaclass=EvilMeta):
+        word = "a"
+
+        def ask(self) -> str:
+            return self.word
+
+    return Local
 
 
 class EvilAccess:
@@ -1526,6 +1619,11 @@ EVIL = {
     "slots": set_on(EvilSlots(), a=1),
     "class": EvilClass,
     "instance of an evil class": set_on(EvilClass(), a=1),
+    "text of an evil class": EvilWord("a"),
+    "named tuple of an evil class": EvilPair([1]),
+    "dataclass of an evil class": EvilRecord(),
+    "evil local class": evil_local_class(),
+    "instance of an evil local class": set_on(evil_local_class()(), a=1),
     "text": EvilText("a"),
     "bytes": EvilBytes(b"a"),
     "int": EvilInt(1),

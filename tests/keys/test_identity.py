@@ -25,8 +25,7 @@ import wrapt
 import llmcache
 from keys import named
 from llmcache import ConfigurationError, UncacheableArgument, UncacheableFunction, llm_cached
-from llmcache.keys import canonical as keys_canonical
-from llmcache.keys import objects
+from llmcache.keys import objects, walk
 from llmcache.keys.canonical import canonical
 
 shared = functools.partial(llm_cached, backend="memory://identity", strict=True)
@@ -819,8 +818,7 @@ REGISTRABLE = [
 def test_any_other_class_may_be_given_a_key(value: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     before = canonical(value)
     monkeypatch.setattr(objects, "_registered", {})
-    monkeypatch.setattr(keys_canonical, "_WRITERS", {**keys_canonical._WRITERS})
-    monkeypatch.setattr(keys_canonical, "_KINDS", {**keys_canonical._KINDS})
+    monkeypatch.setattr(walk, "_WRITERS", {**walk._WRITERS})
     llmcache.register_key(type(value), lambda value: "mine")
     assert canonical(value).endswith(b',"mine"]')
     assert canonical([{"a": value}]) == canonical(value).join((b'[{"a":', b"}]"))

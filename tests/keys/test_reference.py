@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import re
 import struct
 from collections import Counter, OrderedDict, defaultdict, deque
+from collections.abc import Callable
 from pathlib import PosixPath, PurePosixPath, PureWindowsPath
-from typing import Any
+from typing import Annotated, Any, Literal, Union
 
 import anthropic
 import numpy as np
@@ -19,6 +21,8 @@ from hypothesis.extra import numpy as npst
 import llmcache.keys.request  # noqa: F401
 from keys import named
 from keys.reference import reference
+from keys.reference_functions import Refused
+from llmcache import UncacheableArgument
 from llmcache.keys.canonical import canonical
 
 
@@ -94,9 +98,22 @@ views = st.one_of(
 )
 simple = npst.scalar_dtypes().filter(lambda dtype: dtype.char not in "gG")
 texty = npst.byte_string_dtypes(min_len=1) | npst.unicode_string_dtypes(min_len=1)
-structured = npst.array_dtypes(simple | texty)
 shapes = npst.array_shapes(min_dims=0, min_side=0, max_side=3)
-arrays = npst.arrays(simple | texty | structured, shapes)
+
+
+@st.composite
+def records(draw: st.DrawFn) -> np.ndarray:
+    """Return a structured array, filled by its columns: numpy guesses at tuples."""
+    names = draw(st.lists(st.text(min_size=1, max_size=3), min_size=1, max_size=3, unique=True))
+    shape = draw(shapes)
+    columns = {name: draw(npst.arrays(simple | texty, shape)) for name in names}
+    array = np.zeros(shape, [(name, column.dtype) for name, column in columns.items()])
+    for name, column in columns.items():
+        array[name] = column
+    return array
+
+
+arrays = npst.arrays(simple | texty, shapes) | records()
 scalars = npst.arrays(simple | texty, 1).map(lambda array: array[0])
 
 atoms = opaque(
@@ -172,13 +189,143 @@ def nests(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     )
 
 
+def functions(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    """Return functions that hold values, and what is made of functions."""
+    local = st.one_of(
+        st.builds(named.local_function, inner),
+        st.builds(named.local_lambda, inner),
+        st.builds(named.local_stack, inner, inner),
+        st.builds(named.local_default, inner),
+        st.builds(named.local_tool, inner, inner),
+    )
+    any_ = local | st.sampled_from(
+        [named.tool, named.untyped, *named.twice, *named.looped, *named.shapes]
+    )
+    own = st.dictionaries(st.sampled_from(["one", "two"]), inner, min_size=1)
+    return st.one_of(
+        any_,
+        st.builds(having, local, own),
+        st.builds(functools.partial, any_, inner, key=inner),
+        st.builds(functools.partial, st.just(named.tool), inner, unit=inner),
+        *(any_.map(kind) for kind in (functools.lru_cache, named.passing)),
+        st.builds(lambda kitchen, name: kitchen(name).cook, kitchens, inner),
+        st.sampled_from([named.Kitchen.open, named.Bot.ask, named.Bot.plain, named.complete]),
+        st.builds(lambda items: items.append, st.lists(inner, max_size=3)),
+        st.builds(lambda function: [function, {"b": function, "a": [function]}], any_),
+        st.builds(lambda one, two: {1: one, 2: two, 3: [one, two]}, local, any_),
+        st.frozensets(any_, max_size=3),
+        st.builds(lambda version, function: named.cached(version)(function), atoms, any_),
+    )
+
+
+kitchens = st.sampled_from([named.Kitchen, named.Restaurant])
+
+
+def local_classes(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    """Return classes that no module holds, and what is made of them."""
+    held = st.builds(named.local_class, inner) | st.builds(named.local_methods, inner, inner)
+    bare = held | st.one_of(
+        st.builds(named.local_described, inner),
+        st.builds(named.local_child, held, inner),
+        st.builds(named.local_enum, texts),
+        st.sampled_from([named.local_data(), named.local_model()]),
+    )
+    return st.one_of(
+        bare,
+        st.builds(lambda kind, item: kind(item), held, inner),
+        st.builds(lambda kind, item: kind(item).ask, held, inner),
+        st.builds(lambda kind: [kind, {"a": kind}, {kind}], bare),
+        st.builds(lambda kind, item: {kind: item, named.T: [kind]}, bare, inner),
+        st.builds(lambda kind: list[kind] | dict[str, kind] | None, bare),
+        st.builds(lambda item: Annotated[int, item, named.T], inner),
+    )
+
+
+types = st.recursive(
+    st.sampled_from(
+        [
+            *(int, str, None, Any, named.T, named.UserId, named.Answer, named.Turn, named.Shape),
+            *(named.Point, named.Node, named.Options, named.Pair, named.Twin, named.Box[int]),
+            *(named.Unheld, named.Made, named.Rated, Literal["a", 1, None], "Node"),
+        ]
+    ),
+    lambda inner: st.one_of(
+        inner.map(lambda kind: list[kind]),
+        st.builds(lambda one, two: dict[one, two], inner, inner),
+        st.builds(lambda one, two: Callable[[one], two], inner, inner),
+        st.builds(lambda one, two: Union[one, two], inner, inner),
+        st.builds(lambda one, two: tuple[one, Annotated[two, "x"]], inner, inner),
+    ),
+    max_leaves=6,
+)
+
+headers = st.dictionaries(
+    st.sampled_from(
+        [
+            "X-Tenant",
+            "X_API_KEY",
+            "Authorization",
+            "User-Agent",
+            "x-stainless-lang",
+            "X-Token-Limit",
+        ]
+    ),
+    st.text("abc"),
+)
+endpoints = st.sampled_from(["http://a/v1", "http://b"])
+queries = st.dictionaries(st.text("abc"), st.text("abc") | st.integers(0, 9), max_size=2)
+clients = st.one_of(
+    *(
+        st.builds(
+            kind,
+            api_key=st.text("abc", min_size=1),
+            base_url=endpoints,
+            organization=st.none() | st.text("abc"),
+            project=st.none() | st.text("abc"),
+            default_headers=headers,
+            default_query=queries,
+        )
+        for kind in (openai.OpenAI, openai.AsyncOpenAI, named.Client)
+    ),
+    st.builds(
+        openai.AzureOpenAI,
+        api_key=st.just("k"),
+        azure_endpoint=endpoints,
+        api_version=st.sampled_from(["1", "2"]),
+        azure_deployment=st.none() | st.text("abc", min_size=1),
+    ),
+    st.builds(
+        anthropic.Anthropic, api_key=st.just("k"), base_url=endpoints, default_headers=headers
+    ),
+)
+resources = clients.map(lambda client: [client, getattr(client, "chat", client)])
+
 values = st.recursive(hashable | unhashable, nests, max_leaves=20)
+callables = st.recursive(
+    atoms | types | resources,
+    lambda inner: functions(inner) | local_classes(inner) | nests(inner),
+    max_leaves=8,
+)
 
 
 @settings(max_examples=1000, suppress_health_check=list(HealthCheck))
 @given(values)
 def test_every_value_has_the_bytes_of_the_specification(value: Any) -> None:
     assert canonical(value) == reference(value)
+
+
+@settings(max_examples=150, suppress_health_check=list(HealthCheck))
+@given(callables)
+def test_every_function_class_and_client_has_the_bytes_of_the_specification(value: Any) -> None:
+    assert outcome(canonical, value) == outcome(reference, value)
+
+
+def outcome(spell: Callable[[Any], bytes], value: Any) -> bytes | None:
+    """Return the bytes of *value*, ``None`` if it is refused."""
+    try:
+        return spell(value)
+    except (UncacheableArgument, Refused):
+        return None
 
 
 @settings(max_examples=10_000)
