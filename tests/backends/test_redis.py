@@ -147,16 +147,29 @@ def test_a_key_is_the_prefix_and_the_key(store: RedisStore, client: redis.Redis)
 
 
 @pytest.mark.parametrize(
-    ("ttl", "left"),
-    [(60, 60_000), (0.25, 250), (1.5, 1500), (1e-3, 1), (1e300, 10**15), (inf, -1)],
+    ("ttl", "life"), [(60, 60_000), (60.25, 60_250), (61.5, 61_500), (1e300, 10**15)]
 )
 def test_the_server_lets_entries_expire(
-    store: RedisStore, client: redis.Redis, ttl: float, left: int
+    store: RedisStore, client: redis.Redis, ttl: float, life: int
 ) -> None:
-    stored = store.set("g:a", b"data", ttl)
-    found = client.pttl("llm_cache:g:a")
-    assert stored
-    assert found == -2 if left == 1 and found == -2 else left - 200 <= found <= left
+    before = _milliseconds(client)
+    assert store.set("g:a", b"data", ttl)
+    expires = client.pexpiretime("llm_cache:g:a")
+    assert before <= expires - life <= _milliseconds(client)
+
+
+def _milliseconds(client: redis.Redis) -> int:
+    seconds, microseconds = client.time()
+    return int(seconds * 1000 + microseconds // 1000)
+
+
+def test_hardly_any_life_is_a_millisecond_and_forever_is_no_end(
+    store: RedisStore, client: redis.Redis
+) -> None:
+    assert store.set("g:a", b"data", inf)
+    assert client.pttl("llm_cache:g:a") == -1
+    assert store.set("g:a", b"data", 1e-3)
+    assert client.pttl("llm_cache:g:a") in (-2, 0, 1)
 
 
 def test_a_foreign_type_is_nothing_and_is_left_alone(
