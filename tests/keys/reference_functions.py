@@ -246,7 +246,9 @@ def source(function: types.FunctionType) -> str:
         for node in nodes
         if isinstance(node, ast.Lambda)
         and node.lineno == code.co_firstlineno
-        and (node.lineno, node.col_offset) < body <= (node.end_lineno, node.end_col_offset)
+        and (node.lineno, node.col_offset) <= body <= (node.end_lineno, node.end_col_offset)
     ]
-    innermost = max(within, key=lambda node: node.col_offset)
+    # A constant that is returned has the place of the whole expression in some versions.
+    around = [node for node in within if (node.lineno, node.col_offset) < body] or within
+    innermost = max(around, key=lambda node: node.col_offset)
     return ast.get_source_segment(lines, innermost) or ""
