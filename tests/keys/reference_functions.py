@@ -240,13 +240,18 @@ def source(function: types.FunctionType) -> str:
                 if first == code.co_firstlineno and node.name == code.co_name:
                     return ast.get_source_segment(lines, node) or ""
         raise Refused("no source")
-    body = min((p[0], p[2]) for p in code.co_positions() if p[3])
-    within = [
+    lambdas = [
         node
         for node in nodes
-        if isinstance(node, ast.Lambda)
-        and node.lineno == code.co_firstlineno
-        and (node.lineno, node.col_offset) < body <= (node.end_lineno, node.end_col_offset)
+        if isinstance(node, ast.Lambda) and node.lineno == code.co_firstlineno
     ]
-    innermost = max(within, key=lambda node: node.col_offset)
+    # A constant that is returned has no place in some versions of Python.
+    if places := [(p[0], p[2]) for p in code.co_positions() if p[3]]:
+        body = min(places)
+        lambdas = [
+            node
+            for node in lambdas
+            if (node.lineno, node.col_offset) < body <= (node.end_lineno, node.end_col_offset)
+        ]
+    innermost = max(lambdas, key=lambda node: node.col_offset)
     return ast.get_source_segment(lines, innermost) or ""
