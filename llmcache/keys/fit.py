@@ -7,7 +7,14 @@ from itertools import chain
 from math import isfinite
 from typing import Any, Final
 
-from llmcache.attributes import dictionary_of, inherits, is_heap_type, lineage, per_class
+from llmcache.attributes import (
+    dictionary_of,
+    inherits,
+    is_heap_type,
+    lineage,
+    namespace_of,
+    per_class,
+)
 from llmcache.errors import UncacheableArgument
 
 MAX_DEPTH: Final = 200
@@ -184,9 +191,11 @@ def _is_text(value: str) -> bool:
 def has_plain_value(kind: type) -> bool:
     """Say whether the members of an enum are, to whoever asks them, what they were given."""
     return all(
-        next((base for base in lineage(kind) if name in vars(base)), None) is owner
+        next((base for base in lineage(kind) if name in namespace_of(base)), None) is owner
         for name, owner in _PLAIN_NAMES
-    ) and not any("__getattribute__" in vars(base) and is_heap_type(base) for base in lineage(kind))
+    ) and not any(
+        "__getattribute__" in namespace_of(base) and is_heap_type(base) for base in lineage(kind)
+    )
 
 
 def is_enum(kind: type) -> bool:

@@ -1559,6 +1559,14 @@ class EvilRecord(metaclass=EvilMeta):
     a: int = 1
 
 
+class EvilEnumMeta(enum.EnumType):
+    __getattribute__ = trap("__getattribute__", enum.EnumType.__getattribute__)
+
+
+class EvilChoice(enum.Enum, metaclass=EvilEnumMeta):
+    A = 1
+
+
 def evil_local_class() -> type:
     class Local(metaclass=EvilMeta):
         word = "a"
@@ -1622,6 +1630,8 @@ EVIL = {
     "text of an evil class": EvilWord("a"),
     "named tuple of an evil class": EvilPair([1]),
     "dataclass of an evil class": EvilRecord(),
+    "member of an evil class": EvilChoice.A,
+    "member of an evil class as a key": {EvilChoice.A: 1},
     "evil local class": evil_local_class(),
     "instance of an evil local class": set_on(evil_local_class()(), a=1),
     "text": EvilText("a"),
