@@ -77,12 +77,16 @@ def _are_fit(values: list[Any], room: int) -> bool:
     containers = 0
     for part in values:
         kind = type(part)
-        if kind is str or kind is int or kind is bool or part is None:
+        if kind is str:
             continue
         if kind is dict:
             values += part.values()
         elif kind is list or kind is tuple:
             values += part
+            if len(values) > _FEW_PARTS:
+                return _is_large_and_fit([values[:top]], room + 1)
+        elif kind is int or kind is bool or part is None:
+            continue
         elif kind is float:
             if not isfinite(part):
                 return False
@@ -94,7 +98,7 @@ def _are_fit(values: list[Any], room: int) -> bool:
         else:
             continue
         containers += 1
-        if containers == _FEW or len(values) > _FEW_PARTS:
+        if containers == _FEW:
             return _is_large_and_fit([values[:top]], room + 1)
     return True
 
