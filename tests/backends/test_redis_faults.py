@@ -244,6 +244,21 @@ def test_a_silent_server_does_not_stall_the_event_loop(server: Server) -> None:
     someone.close()
 
 
+def test_a_plain_function_is_answered_in_time_where_an_event_loop_runs(server: Server) -> None:
+    someone = Person(World("sync"), RedisStore(server.url))
+
+    async def main() -> None:
+        warm(someone)
+        assert someone.hits("known")
+        server.pause()
+        suffer(someone, LATE)
+        server.go_on()
+        recover(someone)
+
+    asyncio.run(main())
+    someone.close()
+
+
 def test_a_server_without_room(server: Server, person: Callable[..., Person]) -> None:
     someone = person(server.url)
     warm(someone)
