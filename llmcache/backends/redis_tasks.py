@@ -6,7 +6,7 @@ import asyncio
 import threading
 from asyncio import AbstractEventLoop, CancelledError, Future, Task
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import suppress
 from functools import partial
 from time import monotonic
@@ -114,10 +114,25 @@ class TaskLink:
             redis.RedisError, OSError: there is no reply.
         """
         self.progress.begin(deadline)
-        for piece in _pieces(self._connection.pack_command(*command)):
-            await self._connection.send_packed_command(piece, check_health=False)
-            self.progress.sent(len(piece))
+        request = b"".join(self._connection.pack_command(*command))
+        if len(request) <= LARGE:
+            await self._connection.send_packed_command(request, check_health=False)
+        else:
+            await self._send_in_pieces(request)
         return await self._connection.read_response(disable_decoding=True)
+
+    async def _send_in_pieces(self, request: bytes) -> None:
+        """Send what is large so that it is seen to be on its way."""
+        # redis-py's writelines() does not wait for room from Python 3.12 on.
+        writer = self._connection._writer
+        try:
+            for start in range(0, len(request), LARGE):
+                piece = request[start : start + LARGE]
+                writer.write(piece)
+                await writer.drain()
+                self.progress.sent(len(piece))
+        except OSError as error:
+            raise redis.ConnectionError("the connection ended while it was written to") from error
 
     def is_stale(self, error: Exception) -> bool:
         """Say whether *error* may only mean that the server had closed this connection before."""
@@ -136,13 +151,6 @@ class TaskLink:
         """Close it."""
         with suppress(redis.RedisError, OSError):
             await self._connection.disconnect(nowait=True)
-
-
-def _pieces(packed: list[bytes]) -> Iterator[bytes]:
-    """Yield a request in pieces, each of which is seen to be on its way."""
-    request = b"".join(packed)
-    for start in range(0, len(request), LARGE):
-        yield request[start : start + LARGE]
 
 
 class TaskLinks:
