@@ -65,8 +65,7 @@ class Engine:
         runtime = found.runtime
         if runtime is None:
             return self.call(function, None, args, kwargs)
-        call = partial(function, *args, **kwargs)
-        return drive(self._miss(_SYNC, runtime, runtime.visit(), found.digest, call))
+        return drive(self._after(_SYNC, runtime, found, partial(function, *args, **kwargs)))
 
     def call(
         self,
@@ -119,19 +118,22 @@ class Engine:
         kwargs: Mapping[str, Any],
     ) -> Any:
         """Answer a call of a coroutine function; the arguments are those of `call`."""
-        if instance is None:
+        runtime = self._resolved()
+        if instance is None and runtime.direct is not None:
             found = self.hit(args, kwargs)
             if type(found) is not Unanswered:
                 return found
-            if (runtime := found.runtime) is not None:
+            if found.runtime is runtime:
                 call = partial(function, *args, **kwargs)
-                return await self._miss(_ASYNC, runtime, runtime.visit(), found.digest, call)
-        runtime = self._resolved()
+                return await self._after(_ASYNC, runtime, found, call)
         if not runtime.enabled:
             return await function(*args, **kwargs)
         asked = runtime.policy.clock.monotonic() if self._listeners.callbacks else None
         try:
-            digest, stream = self._request(runtime, instance, args, kwargs)
+            if instance is None:
+                digest, stream = runtime.free.request(self._owner, args, kwargs)
+            else:
+                digest, stream = self._request(runtime, instance, args, kwargs)
         except Exception as error:  # noqa: BLE001
             self._failures.no_key(error, strict=runtime.strict)
             call = partial(function, *args, **kwargs)
@@ -143,7 +145,7 @@ class Engine:
         answer: Any = _NOTHING
         visit = runtime.visit()
         try:
-            data = await visit.get(_ASYNC, runtime.prefix + digest.hex())
+            data = await visit.aget_now(runtime.prefix + digest.hex())
         except Exception as error:  # noqa: BLE001
             self._store_failed(runtime, error)
             data = None
@@ -262,6 +264,14 @@ class Engine:
             return await port.invoke(call)
         finally:
             self._tell(runtime, outcome, asked)
+
+    def _after(
+        self, port: Port, runtime: Runtime, found: Unanswered, call: Callable[[], Any]
+    ) -> Coroutine[Any, Any, Any]:
+        """Go on with a call for which `hit` has found nothing."""
+        if found.error is not None:
+            self._store_failed(runtime, found.error)
+        return self._miss(port, runtime, found.visit or runtime.visit(), found.digest, call)
 
     async def _miss(
         self,

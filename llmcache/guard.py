@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from asyncio import CancelledError
 from collections.abc import Awaitable, Callable
 from functools import partial
 from math import inf
@@ -12,10 +13,11 @@ from weakref import WeakValueDictionary
 from llmcache.backends.base import DEFAULT_TIMEOUT, PartUnavailable, SlowTransfer, Store
 from llmcache.breaker import Breaker
 from llmcache.errors import StoreUnavailable
-from llmcache.ports import Port
+from llmcache.ports import AsyncPort, Port, whose
 
 T = TypeVar("T")
 
+_ASYNC: Final = AsyncPort()
 PROBE: Final = "probe:probe"
 _PROBE_LIFE: Final = 1.0
 
@@ -34,6 +36,10 @@ class Visit(Protocol):
 
     def get_now(self, key: str) -> bytes | None:
         """Do as `get` does for who blocks, in a straight line: it is done a million times."""
+        ...
+
+    async def aget_now(self, key: str) -> bytes | None:
+        """Do as `get_now` for who awaits."""
         ...
 
     async def set(self, port: Port, key: str, data: bytes, ttl: float) -> bool:
@@ -66,6 +72,9 @@ class DirectVisit:
 
     def get_now(self, key: str) -> bytes | None:
         return self._store.get(key)
+
+    async def aget_now(self, key: str) -> bytes | None:
+        return await _ASYNC.get(self._store, key)
 
     async def set(self, port: Port, key: str, data: bytes, ttl: float) -> bool:
         return await port.set(self._store, key, data, ttl)
@@ -156,7 +165,7 @@ class GuardedVisit:
 
     def __init__(self, guard: Guard, within: float = inf) -> None:
         self._guard = guard
-        self._left = min(guard.timeout, within)
+        self._left = within if within < guard.timeout else guard.timeout
 
     @property
     def takes(self) -> bool:
@@ -179,7 +188,26 @@ class GuardedVisit:
         except Exception as error:
             self._failed(breaker, error, self._spend(monotonic() - started))
             raise
-        self._worked(breaker, self._spend(monotonic() - started))
+        self._worked(breaker, monotonic() - started)
+        return data
+
+    async def aget_now(self, key: str) -> bytes | None:
+        guard = self._guard
+        breaker, monotonic = guard.reads, guard.monotonic
+        if breaker.turns_away():
+            return None
+        started = monotonic()
+        try:
+            data = await guard.store.aget(key, self._left)
+        except Exception as error:
+            self._failed(breaker, error, self._spend(monotonic() - started))
+            raise
+        except CancelledError as error:
+            raised = whose(error)
+            if isinstance(raised, Exception):
+                self._failed(breaker, raised, self._spend(monotonic() - started))
+            raise raised from None
+        self._worked(breaker, monotonic() - started)
         return data
 
     async def set(self, port: Port, key: str, data: bytes, ttl: float) -> bool:
@@ -217,7 +245,7 @@ class GuardedVisit:
         except Exception as error:
             self._failed(breaker, error, self._spend(monotonic() - started))
             raise
-        self._worked(breaker, self._spend(monotonic() - started))
+        self._worked(breaker, monotonic() - started)
         return done
 
     @staticmethod
@@ -227,6 +255,8 @@ class GuardedVisit:
             breaker.failed(error, seconds)
 
     def _worked(self, breaker: Breaker, seconds: float) -> None:
+        left = self._left - seconds
+        self._left = left if left > 0.0 else 0.0
         if seconds > self._guard.timeout:
             breaker.failed(TimeoutError(), seconds)
         else:

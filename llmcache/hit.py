@@ -8,6 +8,7 @@ from typing import Any, Final, TypeAlias
 
 from llmcache.codec.frame import AWAITED
 from llmcache.codec.tree import decode
+from llmcache.guard import Visit
 from llmcache.keys.request import Keyer
 from llmcache.policy import judge
 from llmcache.process import Process
@@ -23,10 +24,14 @@ class Unanswered:
         runtime: where the call was looked up, and nothing was found; ``None``
             if it is for others to look it up.
         digest: the key's.
+        visit: the use of the store that goes on.
+        error: what the store raised, if it failed.
     """
 
     runtime: Runtime | None
     digest: bytes
+    visit: Visit | None = None
+    error: Exception | None = None
 
 
 UNASKED: Final = Unanswered(None, b"")
@@ -45,15 +50,16 @@ def straight_line(runtime: Runtime, process: Process, counters: Counters) -> Hit
 
     Whatever is out of the ordinary is left to that: settings that were changed,
     arguments without a canonical form, somebody who listens, entries that are
-    not whole, results that are awaited, stores that may wait or fail.
+    not whole, results that are awaited.
     """
     store, keyer = runtime.direct, runtime.free
     digest_of = keyer.digest_of if isinstance(keyer, Keyer) else None
-    if store is None or digest_of is None or not runtime.enabled:
+    if digest_of is None or not runtime.enabled:
         return ask_nobody
     basis, prefix, policy = runtime.basis, runtime.prefix, runtime.policy
     ttl, wall = policy.ttl, policy.clock.wall
-    get, unseal = store.get, runtime.entries.frame.unseal
+    get, begin = None if store is None else store.get, runtime.visit
+    unseal = runtime.entries.frame.unseal
     saved, add_up, listeners = counters.saved, counters.add_up, process.listeners
 
     def hit(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
@@ -61,11 +67,22 @@ def straight_line(runtime: Runtime, process: Process, counters: Counters) -> Hit
             return UNASKED
         try:
             digest = digest_of(args, kwargs)
-            if digest is None:
-                return UNASKED
-            data = get(prefix + digest.hex())
-            if data is None:
-                return Unanswered(runtime, digest)
+        except Exception:  # noqa: BLE001
+            return UNASKED
+        if digest is None:
+            return UNASKED
+        visit = None
+        try:
+            if get is not None:
+                data = get(prefix + digest.hex())
+            else:
+                visit = begin()
+                data = visit.get_now(prefix + digest.hex())
+        except Exception as error:  # noqa: BLE001
+            return Unanswered(runtime, digest, visit, error)
+        if data is None:
+            return Unanswered(runtime, digest, visit)
+        try:
             entry, payload = unseal(data, digest)
             created, expires, _, took, flags, codec, _ = entry
             if flags & AWAITED or judge(created, expires, wall(), ttl) != "fresh":

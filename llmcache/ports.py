@@ -88,7 +88,7 @@ class AsyncPort:
         try:
             return await store.aget(key, within)
         except CancelledError as error:
-            raise _cancelled(error) from None
+            raise whose(error) from None
 
     async def set(
         self, store: Store, key: str, data: bytes, ttl: float, within: float = inf
@@ -96,20 +96,20 @@ class AsyncPort:
         try:
             return await store.aset(key, data, ttl, within)
         except CancelledError as error:
-            raise _cancelled(error) from None
+            raise whose(error) from None
 
     async def delete(self, store: Store, key: str, within: float = inf) -> bool:
         try:
             return await store.adelete(key, within)
         except CancelledError as error:
-            raise _cancelled(error) from None
+            raise whose(error) from None
 
     async def clear(self, store: Store, group: str) -> None:
         await store.aclear(group)
 
 
-def _cancelled(error: CancelledError) -> BaseException:
-    """Return *error* if it is this task that was cancelled, and no work of the store's own."""
+def whose(error: CancelledError) -> BaseException:
+    """Return *error* if it is this task that was cancelled, and no work of a store's own."""
     task = asyncio.current_task()
     if task is not None and task.cancelling():
         return error

@@ -193,6 +193,9 @@ class TieredVisit:
         data = self._store.front(key)
         return drive(self._get_below(_SYNC, key)) if data is None else data
 
+    async def aget_now(self, key: str) -> bytes | None:
+        return await self.get(_ASYNC, key)
+
     async def set(self, port: Port, key: str, data: bytes, ttl: float) -> bool:
         marks = self._marks(key)
         failures: list[Exception] = []

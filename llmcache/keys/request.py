@@ -74,14 +74,14 @@ class Keyer:
             UncacheableArgument: if an argument has no canonical form.
             Mismatch: if the function does not take these arguments.
         """
-        if self._owner == "ignored" and self._key is None:
-            owner = None
         if owner is None and self.digest_of is not None:
             try:
                 if digest := self.digest_of(args, kwargs):
                     return digest, False
             except UncacheableArgument as error:
                 raise _readable(error) from None
+        if self._owner == "ignored" and self._key is None:
+            owner = None
         binder = self._binder
         bound = binder.bind(args, kwargs)
         stream = binder.may_stream and binder.streams(bound)
