@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import time
 from collections.abc import Callable, Coroutine, Generator
 from math import inf
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 from llmcache import StoreUnavailable, llm_cached
 from llmcache.backends.base import Store
 from llmcache.backends.memory import MemoryStore
+from llmcache.guard import Guard, GuardedVisit
 from llmcache.ports import AsyncPort, Port, SyncPort, drive, is_awaitable
 
 World = tuple[Port, Callable[[Coroutine[Any, Any, Any]], Any]]
@@ -205,6 +207,8 @@ def test_what_must_be_awaited_is_told_from_what_must_not() -> None:
 class Cancelling(MemoryStore):
     """Cancels its own work."""
 
+    timeout = 60.0
+
     async def aget(self, key: str, within: float = inf) -> bytes | None:
         raise asyncio.CancelledError
 
@@ -217,6 +221,8 @@ class Cancelling(MemoryStore):
 
 class Waiting(MemoryStore):
     """Never comes to an end."""
+
+    timeout = 60.0
 
     async def aget(self, key: str, within: float = inf) -> bytes | None:
         await asyncio.Event().wait()
@@ -235,10 +241,11 @@ USES: list[Callable[[Store], Coroutine[Any, Any, Any]]] = [
     lambda store: AsyncPort().get(store, "g:a"),
     lambda store: AsyncPort().set(store, "g:a", b"", 1.0),
     lambda store: AsyncPort().delete(store, "g:a"),
+    lambda store: GuardedVisit(Guard(store, time.monotonic)).aget_now("g:a"),
 ]
 
 
-@pytest.mark.parametrize("use", USES, ids=["get", "set", "delete"])
+@pytest.mark.parametrize("use", USES, ids=["get", "set", "delete", "guarded"])
 def test_what_a_store_cancels_is_a_failure_of_the_store(
     use: Callable[[Store], Coroutine[Any, Any, Any]],
 ) -> None:
@@ -246,7 +253,7 @@ def test_what_a_store_cancels_is_a_failure_of_the_store(
         asyncio.run(use(Cancelling()))
 
 
-@pytest.mark.parametrize("use", USES, ids=["get", "set", "delete"])
+@pytest.mark.parametrize("use", USES, ids=["get", "set", "delete", "guarded"])
 def test_who_is_cancelled_himself_is_cancelled(
     use: Callable[[Store], Coroutine[Any, Any, Any]],
 ) -> None:
@@ -266,4 +273,4 @@ def test_a_store_that_cancels_its_work_breaks_no_call() -> None:
         return text
 
     assert asyncio.run(ask("a")) == "a"
-    assert ask.cache.stats().errors == 1
+    assert ask.cache.stats().errors == 2
