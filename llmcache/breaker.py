@@ -58,6 +58,11 @@ class Breaker:
         self._process = os.getpid()
         self._lock = threading.Lock()
 
+    @property
+    def is_slow(self) -> bool:
+        """Whether it is open, and what is asked all the same takes longer than it may."""
+        return self.is_open and self._spent >= self._limit
+
     def turns_away(self) -> bool:
         """Say whether the store is not to be asked; start a probe if it is time for one."""
         if not self.is_open:

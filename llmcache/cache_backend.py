@@ -250,7 +250,10 @@ class StoreBackend(CacheBackend):
             self._complaints.log(str(error), "a value is not kept: %s", error)
         except Exception as error:  # noqa: BLE001
             self._broken(error)
-        await self._delete(port, key)
+        try:
+            await visit.discard(port, path)
+        except Exception as error:  # noqa: BLE001
+            self._broken(error)
         return False
 
     async def _delete(self, port: Port, key: str) -> bool:

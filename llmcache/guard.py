@@ -120,6 +120,7 @@ class Guard:
         store: what is guarded.
         timeout: seconds that the store may add to one call.
         least: seconds without which it is not asked to store.
+        long: seconds after which it has failed who stops waiting for it.
         reads: the breaker before look-ups.
         writes: the breaker before storing, which may fail alone: a disk that
             is full can still be read.
@@ -132,6 +133,7 @@ class Guard:
         self.store = store
         self.timeout = timeout
         self.least = timeout / 20
+        self.long = timeout / 4
         self.monotonic = monotonic
         self.trial = Trial(store, timeout)
         self.reads = Breaker(
@@ -151,10 +153,11 @@ class Guard:
 class GuardedVisit:
     """One call's use of a guarded store: all that it asks for within one deadline.
 
-    A look-up that a breaker turns away finds nothing, and what would be
-    discarded stays. Storing that is turned away, or has no time left, raises
-    `StoreUnavailable`. Deleting and clearing are not turned away: they are no
-    part of a call.
+    A look-up that a breaker turns away finds nothing. Storing that is turned
+    away, or has no time left, raises `StoreUnavailable`. What would be
+    discarded stays only if that takes too long: a store without room can still
+    forget. Deleting and clearing are not turned away: they are no part of a
+    call.
 
     Args:
         guard: of the store.
@@ -203,9 +206,11 @@ class GuardedVisit:
             self._failed(breaker, error, self._spend(monotonic() - started))
             raise
         except CancelledError as error:
-            raised = whose(error)
+            raised, seconds = whose(error), self._spend(monotonic() - started)
             if isinstance(raised, Exception):
-                self._failed(breaker, raised, self._spend(monotonic() - started))
+                self._failed(breaker, raised, seconds)
+            else:
+                self._given_up(breaker, seconds)
             raise raised from None
         self._worked(breaker, monotonic() - started)
         return data
@@ -227,8 +232,9 @@ class GuardedVisit:
 
     async def discard(self, port: Port, key: str) -> None:
         guard = self._guard
-        if self.takes:
-            await self._timed(guard.writes, port.delete(guard.store, key, self._left))
+        if self._left >= guard.least and not guard.writes.is_slow:
+            work = port.delete(guard.store, key, self._left)
+            await self._timed(guard.writes, work, proves=False)
 
     async def delete(self, port: Port, key: str) -> bool:
         return await port.delete(self._guard.store, key, self._guard.timeout)
@@ -236,16 +242,25 @@ class GuardedVisit:
     async def clear(self, port: Port, group: str) -> None:
         await port.clear(self._guard.store, group)
 
-    async def _timed(self, breaker: Breaker, work: Awaitable[T]) -> T:
-        """Do *work*, and let the breaker and the deadline know how long it took."""
+    async def _timed(self, breaker: Breaker, work: Awaitable[T], *, proves: bool = True) -> T:
+        """Do *work*, and let the breaker and the deadline know how long it took.
+
+        Args:
+            breaker: before such work.
+            work: what to do.
+            proves: whether it shows that the store can do what it is mostly asked for.
+        """
         monotonic = self._guard.monotonic
         started = monotonic()
         try:
             done = await work
+        except CancelledError:
+            self._given_up(breaker, self._spend(monotonic() - started))
+            raise
         except Exception as error:
             self._failed(breaker, error, self._spend(monotonic() - started))
             raise
-        self._worked(breaker, monotonic() - started)
+        self._worked(breaker, monotonic() - started, proves=proves)
         return done
 
     @staticmethod
@@ -254,12 +269,17 @@ class GuardedVisit:
         if not isinstance(error, SlowTransfer | PartUnavailable):
             breaker.failed(error, seconds)
 
-    def _worked(self, breaker: Breaker, seconds: float) -> None:
+    def _given_up(self, breaker: Breaker, seconds: float) -> None:
+        if seconds >= self._guard.long:
+            # Who is less patient than the store may be must not wait for it again and again.
+            breaker.failed(TimeoutError(), seconds)
+
+    def _worked(self, breaker: Breaker, seconds: float, *, proves: bool = True) -> None:
         left = self._left - seconds
         self._left = left if left > 0.0 else 0.0
         if seconds > self._guard.timeout:
             breaker.failed(TimeoutError(), seconds)
-        else:
+        elif proves:
             breaker.worked()
 
     def _spend(self, seconds: float) -> float:

@@ -207,6 +207,9 @@ class TieredVisit:
                     stored |= await visit.set(port, key, data, min(ttl, longest))
                 except Exception as error:  # noqa: BLE001
                     failures.append(error)
+                    # It must not answer with what is replaced.
+                    with suppress(Exception):
+                        await visit.discard(port, key)
             done = True
         finally:
             for copies, mark in marks:

@@ -7,6 +7,7 @@ import gc
 import time
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from math import inf
 from typing import Any
 
@@ -18,6 +19,7 @@ from llmcache import StoreUnavailable, configure
 from llmcache.backends.base import Store
 from llmcache.backends.memory import MemoryStore
 from llmcache.breaker import FIRST_PAUSE
+from llmcache.cache_backend import StoreBackend
 from llmcache.guard import PROBE, Guard, GuardedVisit, Visit, visits
 from llmcache.ports import AsyncPort, Port, SyncPort, drive
 
@@ -201,6 +203,49 @@ def test_discarding_is_a_part_of_the_call(store: Slow, way: Any) -> None:
     assert store.usage("g").entries == 1
 
 
+def test_a_store_without_room_still_forgets_what_is_of_no_use(store: Slow, way: Any) -> None:
+    port, run = way
+    guard = guard_of(store)
+    run(GuardedVisit(guard).set(port, "g:a", b"data", 60.0))
+    store.fails = {"set"}
+    for _ in range(3):
+        with pytest.raises(TimeoutError):
+            run(GuardedVisit(guard).set(port, "g:b", b"data", 60.0))
+    run(GuardedVisit(guard).discard(port, "g:a"))
+    assert guard.writes.is_open
+    assert store.usage("g").entries == 0
+    store.takes["delete"] = 0.25
+    started = store.clock.now
+    for _ in range(10):
+        with suppress(TimeoutError):
+            run(GuardedVisit(guard).discard(port, "g:a"))
+    assert store.clock.now - started <= 0.21
+
+
+@pytest.mark.parametrize(("waits", "is_open"), [(0.03, True), (0.02, False)])
+def test_who_stops_waiting_for_a_silent_store_says_so(
+    store: Slow, waits: float, is_open: bool
+) -> None:
+    guard = guard_of(store)
+
+    async def silent(key: str, within: float = inf) -> bytes | None:
+        store.clock.advance(waits)
+        await asyncio.get_running_loop().create_future()
+        raise AssertionError
+
+    store.aget = silent  # type: ignore[method-assign]
+
+    async def impatient() -> None:
+        for _ in range(10):
+            look_up = asyncio.create_task(GuardedVisit(guard).get(AsyncPort(), "g:a"))
+            await asyncio.sleep(0)
+            look_up.cancel()
+            await asyncio.wait([look_up])
+
+    asyncio.run(impatient())
+    assert guard.reads.is_open is is_open
+
+
 def test_forgetting_is_not_turned_away(store: Slow, way: Any) -> None:
     port, run = way
     guard = guard_of(store)
@@ -213,6 +258,21 @@ def test_forgetting_is_not_turned_away(store: Slow, way: Any) -> None:
     assert run(GuardedVisit(guard).delete(port, "g:a")) is True
     run(GuardedVisit(guard).clear(port, "g"))
     assert store.usage("g").entries == 0
+
+
+def test_values_by_hand_wait_for_a_silent_store_once(store: Slow, clock: FakeClock) -> None:
+    store.timeout = 0.125
+    backend = StoreBackend(store, clock=clock.clock)
+    store.takes = dict.fromkeys(store.takes, 0.25)
+    started = clock.now
+    assert backend.set("k", "v") is False
+    assert clock.now - started == store.timeout
+    assert backend.get("k") is None
+    spent = clock.now
+    for _ in range(10):
+        assert backend.set("k", "v") is False
+        assert backend.get("k") is None
+    assert clock.now == spent
 
 
 def test_probes_ask_the_store(store: Slow, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -281,6 +281,16 @@ def test_a_server_that_fails_is_left_out(tiers: Tiers) -> None:
         tiers.get("g:b")
 
 
+def test_a_server_without_room_forgets_what_is_replaced(tiers: Tiers) -> None:
+    tiers.set(b"old")
+    tiers.server.fails = {"set"}
+    for number in range(5):
+        tiers.elsewhere("g:a", b"old")
+        assert tiers.set(b"new %d" % number) is True
+        assert tiers.get() == b"new %d" % number
+        assert tiers.server.usage("g").entries == 0
+
+
 def test_what_cannot_be_deleted_everywhere_is_said(tiers: Tiers) -> None:
     tiers.set(b"one")
     tiers.server.fails = {"delete", "clear"}
