@@ -152,7 +152,8 @@ class Tracking:
             if not asked and now >= proven + silence / 3:
                 pushes.send("PING", within=silence / 3)
                 sent, asked = now, True
-            deadline = sent + silence * 2 / 3 if asked else proven + silence / 3
+            # A process that was stopped has no news of that time, and no time left.
+            deadline = proven + (silence if asked else silence / 3)
             try:
                 said = pushes.read(deadline)
             except TimeoutError:

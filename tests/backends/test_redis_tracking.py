@@ -24,10 +24,12 @@ from twins import World, worlds
 
 import llmcache
 from llmcache import TieredCacheBackend, llm_cached
+from llmcache.backends import redis_tracking
 from llmcache.backends.copies import Copies
 from llmcache.backends.memory import MemoryStore
 from llmcache.backends.redis import RedisStore
-from llmcache.backends.redis_pushes import Said, Unfinished, parse
+from llmcache.backends.redis_pushes import Pushes, Said, Unfinished, parse
+from llmcache.backends.redis_tracking import Watch
 from llmcache.tiers import Tier, TieredStore
 
 PREFIX = "llm_cache:"
@@ -198,6 +200,38 @@ def test_a_server_that_falls_silent_is_noticed_in_time(server: Server, follower:
     assert time.monotonic() - started < BOUND * 2
     server.go_on()
     follower.wait("lost", "began")
+
+
+def test_a_process_that_was_stopped_waits_no_longer_than_it_may(
+    store: RedisStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, left = 1000.0, list[float]()
+
+    class Stopped(Pushes):
+        def begin(self, prefix: bytes, deadline: float) -> None:
+            pass
+
+        def send(self, *command: str | bytes | int, within: float) -> None:
+            pass
+
+        def read(self, deadline: float) -> Said:
+            nonlocal now
+            left.append(deadline - now)
+            now += 3600
+            raise TimeoutError
+
+    monkeypatch.setattr(redis_tracking, "Pushes", Stopped)
+    monkeypatch.setattr(redis_tracking, "monotonic", lambda: now)
+    tracking, follower = store._tracking, Follower()
+    assert tracking is not None
+    tracking._followers.add(follower)
+    watch = Watch(lambda watch: None)
+    monkeypatch.setattr(tracking, "_watch", watch)
+    with pytest.raises(TimeoutError):
+        tracking._listen(watch)
+    assert watch.link is not None
+    watch.link.close()
+    assert left[0] > 0 > left[1]
 
 
 def test_a_server_that_has_nothing_to_tell_is_not_lost(
