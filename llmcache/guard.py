@@ -164,11 +164,12 @@ class GuardedVisit:
         within: seconds that there are, if these are fewer than the store's.
     """
 
-    __slots__ = ("_guard", "_left")
+    __slots__ = ("_excused", "_guard", "_left")
 
     def __init__(self, guard: Guard, within: float = inf) -> None:
         self._guard = guard
         self._left = within if within < guard.timeout else guard.timeout
+        self._excused = False
 
     @property
     def takes(self) -> bool:
@@ -217,7 +218,7 @@ class GuardedVisit:
 
     async def set(self, port: Port, key: str, data: bytes, ttl: float) -> bool:
         guard = self._guard
-        if self._left < guard.least:
+        if self._left < guard.least and not self._excused:
             # The next call would find out how slow storing is.
             guard.writes.failed(TimeoutError(), guard.timeout)
         if not self.takes:
@@ -263,10 +264,11 @@ class GuardedVisit:
         self._worked(breaker, monotonic() - started, proves=proves)
         return done
 
-    @staticmethod
-    def _failed(breaker: Breaker, error: Exception, seconds: float) -> None:
+    def _failed(self, breaker: Breaker, error: Exception, seconds: float) -> None:
         # The next value may be a small one, or in another part of the store.
-        if not isinstance(error, SlowTransfer | PartUnavailable):
+        if isinstance(error, SlowTransfer | PartUnavailable):
+            self._excused = True
+        else:
             breaker.failed(error, seconds)
 
     def _given_up(self, breaker: Breaker, seconds: float) -> None:

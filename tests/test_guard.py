@@ -16,7 +16,7 @@ from stand_ins import FakeClock
 from twins import World, worlds
 
 from llmcache import StoreUnavailable, configure
-from llmcache.backends.base import Store
+from llmcache.backends.base import PartUnavailable, SlowTransfer, Store
 from llmcache.backends.memory import MemoryStore
 from llmcache.breaker import FIRST_PAUSE
 from llmcache.cache_backend import StoreBackend
@@ -131,6 +131,28 @@ def test_what_is_out_of_time_is_not_asked_to_store(store: Slow, way: Any) -> Non
     with pytest.raises(StoreUnavailable, match="the Slow is not asked to store"):
         run(visit.set(port, "g:a", b"data", 60.0))
     assert [method for method, _ in store.asked] == ["get"]
+
+
+@pytest.mark.parametrize("kind", [SlowTransfer, PartUnavailable])
+def test_a_look_up_of_one_large_value_does_not_keep_others_from_storing(
+    store: Slow, way: Any, kind: type[Exception]
+) -> None:
+    port, run = way
+    guard = guard_of(store)
+
+    def slow(key: str, within: float = inf) -> bytes | None:
+        store.clock.advance(within)
+        raise kind("later")
+
+    store.get = slow  # type: ignore[method-assign]
+    for _ in range(5):
+        visit = GuardedVisit(guard)
+        with pytest.raises(kind):
+            run(get(visit, port, "g:large"))
+        with pytest.raises(StoreUnavailable):
+            run(visit.set(port, "g:large", b"data", 60.0))
+    assert not guard.reads.is_open
+    assert not guard.writes.is_open
 
 
 def test_reads_and_writes_fail_apart(store: Slow, way: Any) -> None:

@@ -226,11 +226,12 @@ def test_a_process_that_was_stopped_waits_no_longer_than_it_may(
     assert tracking is not None
     tracking._followers.add(follower)
     watch = Watch(lambda watch: None)
-    monkeypatch.setattr(tracking, "_watch", watch)
+    tracking._watch = watch
     with pytest.raises(TimeoutError):
         tracking._listen(watch)
     assert watch.link is not None
     watch.link.close()
+    tracking._watch = None
     assert left[0] > 0 > left[1]
 
 
