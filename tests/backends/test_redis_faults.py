@@ -239,8 +239,9 @@ def test_a_silent_server_does_not_stall_the_event_loop(server: Server) -> None:
         server.go_on()
 
     asyncio.run(main())
-    # Nothing waits, so that what there is to do is all that takes time.
-    assert max(stalls) < 0.01 * SLACK * SLACK
+    # Nothing waits, so that what there is to do for a hundred calls is all that takes time: some
+    # milliseconds, and several times that where coverage is measured on a busy machine.
+    assert max(stalls) < 0.1
     someone.close()
 
 
