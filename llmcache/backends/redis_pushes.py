@@ -75,6 +75,8 @@ class Pushes:
             ValueError: it cannot be understood.
         """
         while True:
+            if monotonic() > deadline:
+                raise TimeoutError("what the server says is heard too late")
             try:
                 said, end = parse(self._heard)
             except Unfinished:
