@@ -118,7 +118,9 @@ class Engine:
         kwargs: Mapping[str, Any],
     ) -> Any:
         """Answer a call of a coroutine function; the arguments are those of `call`."""
-        runtime = self._resolved()
+        runtime = self._runtime
+        if runtime is None or runtime.basis is not self._process.settings:
+            runtime = self._resolved()
         if instance is None and runtime.direct is not None:
             found = self.hit(args, kwargs)
             if type(found) is not Unanswered:

@@ -184,7 +184,7 @@ class GuardedVisit:
     def get_now(self, key: str) -> bytes | None:
         guard = self._guard
         breaker, monotonic = guard.reads, guard.monotonic
-        if breaker.turns_away():
+        if breaker.is_open and breaker.turns_away():
             return None
         started = monotonic()
         try:
@@ -198,7 +198,7 @@ class GuardedVisit:
     async def aget_now(self, key: str) -> bytes | None:
         guard = self._guard
         breaker, monotonic = guard.reads, guard.monotonic
-        if breaker.turns_away():
+        if breaker.is_open and breaker.turns_away():
             return None
         started = monotonic()
         try:
