@@ -21,7 +21,7 @@ from redis_servers import HANG, Server, serving, until
 
 from backends.tiers_apart import MARK, PAUSE, Here, There
 from llmcache.backends import redis_tracking
-from llmcache.backends.copies import Copies, Mark
+from llmcache.backends.copies import Copies
 
 PREFIX = "llm_cache:"
 GROUPS = ("g", "h")
@@ -225,18 +225,6 @@ def replace_under_load(processes: Processes, rounds: int) -> None:
 
 def test_what_is_being_read_is_not_out_of_date_afterwards(processes: Processes) -> None:
     replace_under_load(processes, 50)
-
-
-@pytest.mark.slow
-def test_that_test_finds_copies_of_what_changed_on_its_way(
-    processes: Processes, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def keep(self: Copies, mark: Mark, key: str, data: bytes, ttl: float) -> bool:
-        return self._set(key, data, ttl)
-
-    monkeypatch.setattr(Copies, "keep", keep)
-    with pytest.raises(Wrong):
-        replace_under_load(processes, 10_000)
 
 
 def test_copies_are_made_and_kept(processes: Processes) -> None:
