@@ -10,10 +10,10 @@ from math import inf
 from typing import Final, Protocol, TypeVar
 from weakref import WeakValueDictionary
 
-from llmcache.backends.base import DEFAULT_TIMEOUT, PartUnavailable, SlowTransfer, Store
+from llmcache.backends.base import DEFAULT_TIMEOUT, PartUnavailable, SlowTransfer, Store, whose
 from llmcache.breaker import Breaker
 from llmcache.errors import StoreUnavailable
-from llmcache.ports import AsyncPort, Port, whose
+from llmcache.ports import AsyncPort, Port
 
 T = TypeVar("T")
 

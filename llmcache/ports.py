@@ -7,14 +7,12 @@ suspends, so that one `drive` runs it to its end on the caller's own stack.
 
 from __future__ import annotations
 
-import asyncio
 from asyncio import CancelledError
 from collections.abc import Callable, Coroutine
 from math import inf
 from typing import Any, Protocol, TypeVar
 
-from llmcache.backends.base import Store
-from llmcache.errors import StoreUnavailable
+from llmcache.backends.base import Store, whose
 
 T = TypeVar("T")
 
@@ -106,14 +104,6 @@ class AsyncPort:
 
     async def clear(self, store: Store, group: str) -> None:
         await store.aclear(group)
-
-
-def whose(error: CancelledError) -> BaseException:
-    """Return *error* if it is this task that was cancelled, and no work of a store's own."""
-    task = asyncio.current_task()
-    if task is not None and task.cancelling():
-        return error
-    return StoreUnavailable("the store cancelled what it did")
 
 
 def is_awaitable(result: Any) -> bool:

@@ -519,7 +519,7 @@ def test_a_process_that_is_forked_has_no_copies(tiers: Tiers) -> None:
     tiers.get()
     copies = tiers.store.copies[0]
     mark = copies.mark("g:a")
-    copies._forget()
+    copies.forget()
     assert not copies.tracked
     assert tiers.copy() is None
     assert copies.mark("g:a") is not mark

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import abstractmethod
+from asyncio import CancelledError
 from collections.abc import Callable
 from math import inf
 from typing import NamedTuple, ParamSpec, Protocol, TypeAlias, TypeVar
@@ -164,3 +165,11 @@ async def in_thread(method: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -
             raise RuntimeError("a store raised StopIteration") from error
 
     return await asyncio.to_thread(work)
+
+
+def whose(error: CancelledError) -> BaseException:
+    """Return *error* if it is this task that was cancelled, and no work of the store's own."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        return error
+    return StoreUnavailable("the store cancelled what it did")

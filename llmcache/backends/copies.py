@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from typing import Final
-from weakref import WeakSet, WeakValueDictionary
+from weakref import WeakValueDictionary
 
+from llmcache.backends.forks import forget_after_fork
 from llmcache.backends.memory import MemoryStore
 
 
@@ -43,7 +43,7 @@ class Copies:
         self.tracked = False
         self._lock = threading.RLock()
         self._marks: WeakValueDictionary[str, Mark] = WeakValueDictionary()
-        _all.add(self)
+        forget_after_fork(self)
 
     def mark(self, key: str) -> Mark:
         """Return what `keep` and `replace` want, before the other store is asked."""
@@ -115,21 +115,9 @@ class Copies:
         if mark is not None:
             mark.holds = False
 
-    def _forget(self) -> None:
+    def forget(self) -> None:
         """Begin anew, in a process that was forked."""
         self.tracked = False
         self._lock = threading.RLock()
         self._marks = WeakValueDictionary()
         self.memory.forget()
-
-
-_all: Final[WeakSet[Copies]] = WeakSet()
-
-
-def _after_fork_in_child() -> None:  # pragma: no cover - where nobody measures
-    for copies in list(_all):
-        copies._forget()
-
-
-if hasattr(os, "register_at_fork"):  # pragma: no branch - Windows
-    os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 from math import inf
 from time import monotonic
 from typing import Any, Final, NamedTuple
-from weakref import WeakSet
 
 from redis import ResponseError
 
 from llmcache.backends.base import DEFAULT_TIMEOUT, Changes, Store
+from llmcache.backends.forks import forget_after_fork
 from llmcache.backends.redis_address import parse_address, parse_nodes, parse_service
 from llmcache.backends.redis_cluster import Cluster
-from llmcache.backends.redis_links import Command, Expected, Link
+from llmcache.backends.redis_link import Command, Expected, Link
 from llmcache.backends.redis_sentinel import Watched
 from llmcache.backends.redis_server import Server, Servers
-from llmcache.backends.redis_tasks import TaskLink
+from llmcache.backends.redis_task_link import TaskLink
 from llmcache.backends.redis_tracking import Tracking
 from llmcache.backends.registry import CLUSTER, SENTINEL
 from llmcache.backends.urls import parse_url
@@ -110,7 +109,7 @@ class RedisStore(Store):
         self.max_connections = parse_bound("max_connections", max_connections)
         self._servers = _servers(url, timeout, connect_timeout, max_connections)
         self._tracking = _tracking(url, connect_timeout, prefix)
-        _stores.add(self)
+        forget_after_fork(self)
 
     def get(self, key: str, within: float = inf) -> bytes | None:
         """Return what is stored under *key*, ``None`` for nothing."""
@@ -248,7 +247,7 @@ class RedisStore(Store):
             seen += BATCH
         return Count(len(found), is_estimate=False)
 
-    def _forget(self) -> None:
+    def forget(self) -> None:
         """Begin anew, in a process that was forked."""
         self._servers.forget()
         if self._tracking is not None:
@@ -312,15 +311,3 @@ def _is_batch(reply: Any) -> bool:
         and isinstance(reply[1], list)
         and all(isinstance(key, bytes) for key in reply[1])
     )
-
-
-_stores: Final[WeakSet[RedisStore]] = WeakSet()
-
-
-def _after_fork_in_child() -> None:  # pragma: no cover - where nobody measures
-    for store in list(_stores):
-        store._forget()
-
-
-if hasattr(os, "register_at_fork"):  # pragma: no branch - Windows
-    os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -19,10 +19,10 @@ from redis.exceptions import AskError, ClusterDownError, MovedError, ResponseErr
 
 from llmcache.backends.base import PartUnavailable, SlowTransfer
 from llmcache.backends.redis_address import Address
-from llmcache.backends.redis_links import Command, Expected, Link, unreachable
+from llmcache.backends.redis_link import Command, Expected, Link, unreachable
 from llmcache.backends.redis_server import Server
 from llmcache.backends.redis_slots import SLOTS, Place, Range, find_slots, slot_of
-from llmcache.backends.redis_tasks import TaskLink
+from llmcache.backends.redis_task_link import TaskLink
 from llmcache.breaker import Breaker
 from llmcache.errors import StoreUnavailable
 

@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 
 import redis
 
-from llmcache.backends.redis_links import Packer, Wire
+from llmcache.backends.redis_link import Packer, Wire
 
 PUSH: Final = b">"
 ERROR: Final = (b"-", b"!")

@@ -10,9 +10,9 @@ from typing import Any
 from redis.exceptions import NoPermissionError, ReadOnlyError
 
 from llmcache.backends.redis_address import Address, Service
-from llmcache.backends.redis_links import SHARE, Command, Expected, Link
+from llmcache.backends.redis_link import SHARE, Command, Expected, Link
 from llmcache.backends.redis_server import Server
-from llmcache.backends.redis_tasks import TaskLink
+from llmcache.backends.redis_task_link import TaskLink
 from llmcache.errors import StoreUnavailable
 
 _ROLE = ("ROLE",)

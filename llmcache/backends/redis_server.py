@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, ClassVar, Protocol, TypeAlias
 
-from llmcache.backends.redis_links import Command, Expected, Link, Links
-from llmcache.backends.redis_tasks import Loops, TaskLink
+from llmcache.backends.redis_link import Command, Expected, Link
+from llmcache.backends.redis_links import Links
+from llmcache.backends.redis_task_link import TaskLink
+from llmcache.backends.redis_tasks import Loops
 
 Connect: TypeAlias = "Callable[[], Link]"
 ConnectTask: TypeAlias = "Callable[[], Coroutine[Any, Any, TaskLink]]"

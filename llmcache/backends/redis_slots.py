@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 
 from llmcache.backends.redis_address import Address
-from llmcache.backends.redis_links import SHARE, Link
+from llmcache.backends.redis_link import SHARE, Link
 from llmcache.errors import StoreUnavailable
 
 SLOTS: Final = REDIS_CLUSTER_HASH_SLOTS

@@ -15,7 +15,7 @@ from weakref import WeakSet
 import redis
 
 from llmcache.backends.base import Changes
-from llmcache.backends.redis_links import Link
+from llmcache.backends.redis_link import Link
 from llmcache.backends.redis_pushes import ERROR, PUSH, Pushes
 from llmcache.breaker import FIRST_PAUSE, LONGEST_PAUSE
 

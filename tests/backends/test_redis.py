@@ -404,7 +404,7 @@ def test_a_fork_forgets_the_connections_of_its_parent(url: str) -> None:
         await store.aset("g:a", b"data", 60)
         server: Any = store._servers
         before = server._links, server._loops._links
-        store._forget()
+        store.forget()
         assert server._links is not before[0]
         assert await store.aget("g:a") == b"data"
         await store.aclose()

@@ -260,7 +260,7 @@ def test_a_fork_opens_its_own_connections(servers: ClusterServers) -> None:
     nodes = cluster_of(Asker(store, awaited=False))
     before = nodes.all(time.monotonic() + HANG)
     links = [node._links for node in before]
-    store._forget()
+    store.forget()
     assert not nodes._nodes
     assert store.get("g:1") == b"g:1"
     for link in links:

@@ -13,8 +13,10 @@ import redis
 from redis_servers import HANG, Server
 
 from llmcache.backends.redis_address import parse_address
-from llmcache.backends.redis_links import Failure, Link, Links, Wire
-from llmcache.backends.redis_tasks import TaskLink, TaskLinks
+from llmcache.backends.redis_link import Link, Wire
+from llmcache.backends.redis_links import Failure, Links
+from llmcache.backends.redis_task_link import TaskLink
+from llmcache.backends.redis_tasks import TaskLinks
 
 
 def soon() -> float:

@@ -1,0 +1,255 @@
+"""A connection to a Redis server, for one thread at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from math import inf
+from time import monotonic
+from typing import Any, Final, TypeAlias
+
+import redis
+from redis._parsers import _RESP2Parser
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from llmcache.backends.base import SlowTransfer
+from llmcache.backends.redis_address import Address
+from llmcache.errors import StoreUnavailable
+
+Command: TypeAlias = "tuple[str | bytes | int, ...]"
+Expected: TypeAlias = "Callable[[Any], bool]"
+"""Whether a reply can be the answer to what was asked."""
+
+SETTINGS: Final[dict[str, Any]] = {
+    "protocol": 2,
+    "health_check_interval": 0,
+    "decode_responses": False,
+}
+"""What redis-py must not choose: every server speaks RESP2, which has no notifications."""
+
+with suppress(ImportError):  # older ones have none
+    from redis.driver_info import DriverInfo
+
+    # redis-py would read a file for that, for every connection.
+    SETTINGS["driver_info"] = DriverInfo()
+
+LARGE: Final = 1 << 16
+"""Bytes that only a large value has; as many within its time are no sign of a server that fails."""
+
+SHARE: Final = 1 / 5
+"""How much of its time to connect one of many servers has: a silent one must not take it all."""
+
+
+class Progress:
+    """How far an exchange is.
+
+    Attributes:
+        received: bytes of the reply.
+    """
+
+    def begin(self, deadline: float) -> None:
+        """Begin another exchange, which ends at *deadline* in seconds of `time.monotonic`."""
+        self.received = self._moved = 0
+        self._last = -inf
+        self._halfway = (monotonic() + deadline) / 2
+
+    def sent(self, size: int) -> None:
+        """Take note of so many bytes of the request that are on their way."""
+        self._moved += size
+        self._last = monotonic()
+
+    def got(self, size: int) -> None:
+        """Take note of so many bytes of the reply."""
+        self.received += size
+        self.sent(size)
+
+    def late(self) -> TimeoutError:
+        """Return the error that says that it took too long: because of its size, or for no reason.
+
+        A server that died in between moves nothing any more, and what a
+        request fills at once are the buffers of this machine.
+        """
+        large = self._moved >= LARGE and self._last > self._halfway
+        kind = SlowTransfer if large else TimeoutError
+        return kind("the server has not answered in time")
+
+
+class Wire:
+    """A socket all of whose reads and writes end at one deadline.
+
+    redis-py bounds each of them alone: a server that sends a byte at a time
+    would keep its caller for ever.
+
+    Args:
+        socket: what redis-py has connected.
+        deadline: in seconds of `time.monotonic`.
+
+    Attributes:
+        progress: of the exchange that goes on.
+    """
+
+    def __init__(self, socket: Any, deadline: float) -> None:
+        self._socket = socket
+        self._polls = False
+        self.progress = Progress()
+        self.begin(deadline)
+
+    def begin(self, deadline: float) -> None:
+        """Begin another exchange."""
+        self._deadline = deadline
+        self.progress.begin(deadline)
+
+    def recv(self, size: int) -> bytes:
+        self._arm()
+        data: bytes = self._socket.recv(size)
+        self.progress.got(len(data))
+        return data
+
+    def recv_into(self, buffer: Any) -> int:
+        self._arm()
+        size: int = self._socket.recv_into(buffer)
+        self.progress.got(size)
+        return size
+
+    def sendall(self, data: bytes) -> None:
+        left = memoryview(data)
+        while left:
+            self._arm()
+            sent = self._socket.send(left)
+            self.progress.sent(sent)
+            left = left[sent:]
+
+    def settimeout(self, seconds: float | None) -> None:
+        """Poll from now on, if *seconds* is zero; the deadline bounds everything else."""
+        self._polls = seconds == 0
+
+    def shutdown(self, how: int) -> None:
+        self._socket.shutdown(how)
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def _arm(self) -> None:
+        left = 0.0 if self._polls else self._deadline - monotonic()
+        if left <= 0 and not self._polls:
+            raise TimeoutError
+        self._socket.settimeout(left)
+
+
+class Packer:
+    """Writes commands as they go over the wire.
+
+    That of hiredis, which redis-py takes where it is installed, can end the
+    process if a signal handler raises in the middle of it.
+    """
+
+    def pack(self, *parts: str | bytes | int) -> list[bytes]:
+        written = [b"*%d\r\n" % len(parts)]
+        for part in parts:
+            data = part if isinstance(part, bytes) else str(part).encode()
+            written.append(b"$%d\r\n%b\r\n" % (len(data), data))
+        return [b"".join(written)]
+
+
+class _Wired:
+    """A connection of redis-py over a `Wire`."""
+
+    wire: Wire
+    deadline: float
+
+    def _connect(self) -> Any:
+        self.wire = Wire(super()._connect(), self.deadline)  # type: ignore[misc]
+        return self.wire
+
+
+class _TCP(_Wired, redis.Connection):
+    pass
+
+
+class _TLS(_Wired, redis.SSLConnection):
+    pass
+
+
+class _Unix(_Wired, redis.UnixDomainSocketConnection):
+    pass
+
+
+_KINDS: Final[dict[str, Any]] = {"redis": _TCP, "rediss": _TLS, "unix": _Unix}
+
+
+class Link:
+    """One connection, which is asked one thing after the other.
+
+    Args:
+        address: of the server.
+        connect_timeout: seconds until it must be connected.
+
+    Raises:
+        redis.RedisError, OSError: if it cannot be.
+
+    Attributes:
+        closed: whether it is.
+    """
+
+    closed = False
+
+    def __init__(self, address: Address, connect_timeout: float) -> None:
+        self._connection = connection = _KINDS[address.scheme](
+            **address.arguments(),
+            **SETTINGS,
+            retry=Retry(NoBackoff(), 0),
+            command_packer=Packer(),
+            parser_class=_RESP2Parser,
+            socket_timeout=connect_timeout,
+            socket_connect_timeout=connect_timeout,
+        )
+        connection.deadline = monotonic() + connect_timeout
+        connection.connect()
+
+    @property
+    def wire(self) -> Wire:
+        """What it is made over."""
+        return self._connection.wire  # type: ignore[no-any-return]
+
+    def ask(self, command: Command, deadline: float) -> Any:
+        """Return the reply to *command*.
+
+        Raises:
+            TimeoutError: there was none at *deadline*.
+            redis.ResponseError: the reply is an error, and whole.
+            redis.RedisError, OSError: there is no reply.
+        """
+        wire = self._connection.wire
+        wire.begin(deadline)
+        try:
+            self._connection.send_command(*command, check_health=False)
+            return self._connection.read_response(disable_decoding=True)
+        except redis.TimeoutError:
+            raise wire.progress.late() from None
+
+    def is_stale(self, error: Exception) -> bool:
+        """Say whether *error* may only mean that the server had closed this connection before."""
+        return (
+            isinstance(error, redis.ConnectionError) and not self._connection.wire.progress.received
+        )
+
+    def is_usable(self) -> bool:
+        """Say whether it is connected, and the server has said nothing that it was not asked."""
+        try:
+            return not self.closed and not self._connection.can_read(0)
+        except (redis.RedisError, OSError):
+            return False
+
+    def close(self) -> None:
+        """Close it; a fork's copy of the parent's connection is left to the parent."""
+        self.closed = True
+        self._connection.disconnect()
+
+
+def unreachable(why: Exception) -> StoreUnavailable:
+    """Return what says that there is no connection; a foreign text may hold a password."""
+    ours = isinstance(why, StoreUnavailable)
+    error = StoreUnavailable(str(why) if ours else f"cannot connect ({type(why).__qualname__})")
+    error.__cause__ = why
+    return error

@@ -1,0 +1,142 @@
+"""A connection to a Redis server, for one task of an event loop at a time."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import Any, Final
+
+import redis
+from redis import asyncio as aredis
+from redis._parsers import _AsyncRESP2Parser
+from redis.asyncio.connection import AbstractConnection
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from llmcache.backends.redis_address import Address
+from llmcache.backends.redis_link import LARGE, SETTINGS, Command, Progress
+
+
+class _Aborting(AbstractConnection):
+    """A connection that is closed at once, however the server is.
+
+    A transport that is asked to close waits until all is sent, and under TLS
+    for the server's farewell as well: longer than the event loop may live.
+    """
+
+    async def disconnect(self, *args: Any, **kwargs: Any) -> None:
+        if self._writer is not None:
+            self._writer.transport.abort()
+        await super().disconnect(*args, **kwargs)
+
+
+class _Connection(_Aborting, aredis.Connection):
+    pass
+
+
+class _SSLConnection(_Aborting, aredis.SSLConnection):
+    pass
+
+
+class _UnixDomainSocketConnection(_Aborting, aredis.UnixDomainSocketConnection):
+    pass
+
+
+_KINDS: Final[dict[str, Any]] = {
+    "redis": _Connection,
+    "rediss": _SSLConnection,
+    "unix": _UnixDomainSocketConnection,
+}
+
+
+class TaskLink:
+    """One connection of one event loop, which is asked one thing after the other.
+
+    Attributes:
+        progress: of the exchange that goes on.
+    """
+
+    def __init__(self, connection: Any) -> None:
+        self.progress = Progress()
+        self._connection = connection
+        reader = connection._reader
+        feed = reader.feed_data
+
+        def feed_data(data: bytes) -> None:
+            self.progress.got(len(data))
+            feed(data)
+
+        reader.feed_data = feed_data
+
+    @classmethod
+    async def connect(cls, address: Address, connect_timeout: float) -> TaskLink:
+        """Return a new connection.
+
+        Raises:
+            redis.RedisError, OSError, TimeoutError: if it cannot be made in time.
+        """
+        connection = _KINDS[address.scheme](
+            **address.arguments(),
+            **SETTINGS,
+            retry=Retry(NoBackoff(), 0),
+            parser_class=_AsyncRESP2Parser,
+            # Each exchange has a deadline of its own.
+            socket_timeout=None,
+            socket_connect_timeout=connect_timeout,
+        )
+        try:
+            async with asyncio.timeout(connect_timeout):
+                if address.scheme == "rediss":
+                    # It reads files, and the event loop must not wait for that.
+                    await asyncio.to_thread(connection.ssl_context.get)
+                await connection.connect()
+        except BaseException:
+            await connection.disconnect(nowait=True)
+            raise
+        return cls(connection)
+
+    async def ask(self, command: Command, deadline: float) -> Any:
+        """Return the reply to *command*; whoever asks sees to it that it ends at *deadline*.
+
+        Raises:
+            redis.ResponseError: the reply is an error, and whole.
+            redis.RedisError, OSError: there is no reply.
+        """
+        self.progress.begin(deadline)
+        request = b"".join(self._connection.pack_command(*command))
+        if len(request) <= LARGE:
+            await self._connection.send_packed_command(request, check_health=False)
+        else:
+            await self._send_in_pieces(request)
+        return await self._connection.read_response(disable_decoding=True)
+
+    async def _send_in_pieces(self, request: bytes) -> None:
+        """Send what is large so that it is seen to be on its way."""
+        # redis-py's writelines() does not wait for room from Python 3.12 on.
+        writer = self._connection._writer
+        try:
+            for start in range(0, len(request), LARGE):
+                piece = request[start : start + LARGE]
+                writer.write(piece)
+                await writer.drain()
+                self.progress.sent(len(piece))
+        except OSError as error:
+            raise redis.ConnectionError("the connection ended while it was written to") from error
+
+    def is_stale(self, error: Exception) -> bool:
+        """Say whether *error* may only mean that the server had closed this connection before."""
+        return isinstance(error, redis.ConnectionError) and not self.progress.received
+
+    async def is_usable(self) -> bool:
+        """Say whether it is connected, and the server has said nothing that it was not asked."""
+        connection = self._connection
+        try:
+            said = getattr(connection, "can_read", None) or connection.can_read_destructive
+            return connection.is_connected and not await said()
+        except (redis.RedisError, OSError):
+            return False
+
+    async def close(self) -> None:
+        """Close it."""
+        with suppress(redis.RedisError, OSError):
+            await self._connection.disconnect(nowait=True)
