@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, Literal, TypeAlias
 
 from llmcache.backends.base import Store
 from llmcache.codec.frame import AWAITED, CorruptEntry
-from llmcache.entries import TooLarge
-from llmcache.errors import UncacheableArgument, UncacheableValue
-from llmcache.events import Event, Outcome
+from llmcache.errors import UncacheableArgument
+from llmcache.events import Outcome, Reports
 from llmcache.failures import Failures
-from llmcache.guard import Visit
 from llmcache.hit import Hit, Unanswered, ask_nobody, straight_line
+from llmcache.miss import Miss, Misses
 from llmcache.ports import AsyncPort, Port, SyncPort, drive
 from llmcache.process import usage_of
 from llmcache.runtime import Options, Resolver, Runtime
 from llmcache.stats import NOTHING, Counters, Stats
+
+_Way: TypeAlias = Literal["uncacheable", "bypassed"]
 
 
 class _Sign:
@@ -43,15 +44,18 @@ class Engine:
         self.counters: Final = Counters()
         self._resolver = Resolver(function, options, self.counters)
         self._process = self._resolver.process
-        self._listeners = self._process.listeners
         self._owner = self._resolver.callee.owner
         self.kind: Final = self._resolver.callee.kind
         self.declared: Final = (options.name, options.version)
         self.name: Final = self._resolver.name
         self._runtime: Runtime | None = None
         self._failures = Failures(self.name, self.counters)
+        self._reports = Reports(self._resolver.shown_name, self._process.listeners)
+        self._misses = Misses(
+            self.counters, self._failures, self._reports, is_plain=self.kind == "plain"
+        )
         self.hit: Hit = ask_nobody
-        """Answers a call of what is bound to nothing, if it is a hit in memory."""
+        """Answers a call of what is bound to nothing, if it is a hit."""
         self._process.join(self)
 
     def go_on(
@@ -62,10 +66,10 @@ class Engine:
         found: Unanswered,
     ) -> Any:
         """Answer a call of which `hit` *found* no answer; the others are as for `call`."""
-        runtime = found.runtime
-        if runtime is None:
+        if found.runtime is None:
             return self.call(function, None, args, kwargs)
-        return drive(self._after(_SYNC, runtime, found, partial(function, *args, **kwargs)))
+        call = partial(function, *args, **kwargs)
+        return drive(self._follow(_SYNC, found.runtime, found, call))
 
     def call(
         self,
@@ -85,30 +89,23 @@ class Engine:
         runtime = self._resolved()
         if not runtime.enabled:
             return function(*args, **kwargs)
-        asked = runtime.policy.clock.monotonic() if self._listeners.callbacks else None
-        try:
-            digest, stream = self._request(runtime, instance, args, kwargs)
-        except Exception as error:  # noqa: BLE001
-            self._failures.no_key(error, strict=runtime.strict)
+        asked = self._reports.begin(runtime.policy.clock)
+        digest = self._digest(runtime, instance, args, kwargs)
+        if isinstance(digest, str):
             call = partial(function, *args, **kwargs)
-            return drive(self._pass(_SYNC, runtime, "uncacheable", asked, call))
-        if stream:
-            self.counters.count("bypassed")
-            call = partial(function, *args, **kwargs)
-            return drive(self._pass(_SYNC, runtime, "bypassed", asked, call))
-        answer: Any = _NOTHING
+            return drive(self._pass(_SYNC, runtime, digest, call, asked))
         visit = runtime.visit()
+        data, failure = None, None
         try:
             data = visit.get_now(runtime.prefix + digest.hex())
         except Exception as error:  # noqa: BLE001
-            self._store_failed(runtime, error)
-            data = None
-        if data is not None:
-            answer = self._answer(runtime, digest, data, asked)
-            if type(answer) is not _Sign:
-                return answer
+            failure = error
+        answer = self._answer(runtime, digest, data, failure, asked)
+        if type(answer) is not _Sign:
+            return answer
         call = partial(function, *args, **kwargs)
-        return drive(self._miss(_SYNC, runtime, visit, digest, call, answer, asked))
+        miss = Miss(runtime, visit, digest, asked, answer is _SPOILT)
+        return drive(self._misses.answer(_SYNC, miss, call))
 
     async def acall(
         self,
@@ -118,45 +115,33 @@ class Engine:
         kwargs: Mapping[str, Any],
     ) -> Any:
         """Answer a call of a coroutine function; the arguments are those of `call`."""
-        runtime = self._runtime
-        if runtime is None or runtime.basis is not self._process.settings:
-            runtime = self._resolved()
+        runtime = self._resolved()
         if instance is None and runtime.direct is not None:
             found = self.hit(args, kwargs)
             if type(found) is not Unanswered:
                 return found
-            if found.runtime is runtime:
+            if found.runtime is not None:
                 call = partial(function, *args, **kwargs)
-                return await self._after(_ASYNC, runtime, found, call)
+                return await self._follow(_ASYNC, found.runtime, found, call)
         if not runtime.enabled:
             return await function(*args, **kwargs)
-        asked = runtime.policy.clock.monotonic() if self._listeners.callbacks else None
-        try:
-            if instance is None:
-                digest, stream = runtime.free.request(self._owner, args, kwargs)
-            else:
-                digest, stream = self._request(runtime, instance, args, kwargs)
-        except Exception as error:  # noqa: BLE001
-            self._failures.no_key(error, strict=runtime.strict)
+        asked = self._reports.begin(runtime.policy.clock)
+        digest = self._digest(runtime, instance, args, kwargs)
+        if isinstance(digest, str):
             call = partial(function, *args, **kwargs)
-            return await self._pass(_ASYNC, runtime, "uncacheable", asked, call)
-        if stream:
-            self.counters.count("bypassed")
-            call = partial(function, *args, **kwargs)
-            return await self._pass(_ASYNC, runtime, "bypassed", asked, call)
-        answer: Any = _NOTHING
+            return await self._pass(_ASYNC, runtime, digest, call, asked)
         visit = runtime.visit()
+        data, failure = None, None
         try:
             data = await visit.aget_now(runtime.prefix + digest.hex())
         except Exception as error:  # noqa: BLE001
-            self._store_failed(runtime, error)
-            data = None
-        if data is not None:
-            answer = self._answer(runtime, digest, data, asked)
-            if type(answer) is not _Sign:
-                return answer
+            failure = error
+        answer = self._answer(runtime, digest, data, failure, asked)
+        if type(answer) is not _Sign:
+            return answer
         call = partial(function, *args, **kwargs)
-        return await self._miss(_ASYNC, runtime, visit, digest, call, answer, asked)
+        miss = Miss(runtime, visit, digest, asked, answer is _SPOILT)
+        return await self._misses.answer(_ASYNC, miss, call)
 
     def bypass(
         self,
@@ -170,9 +155,9 @@ class Engine:
         if not runtime.enabled:
             return function(*args, **kwargs)
         self.counters.count("bypassed")
-        asked = runtime.policy.clock.monotonic() if self._listeners.callbacks else None
+        asked = self._reports.begin(runtime.policy.clock)
         call = partial(function, *args, **kwargs)
-        return drive(self._pass(_SYNC, runtime, "bypassed", asked, call))
+        return drive(self._pass(_SYNC, runtime, "bypassed", call, asked))
 
     def key(self, instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
         """Return the key of a call in hex.
@@ -220,6 +205,20 @@ class Engine:
         """Return the most entries that the function's store holds."""
         return self._resolver.max_size()
 
+    def _digest(
+        self, runtime: Runtime, instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> bytes | _Way:
+        """Return a call's digest, or what becomes of it instead of being looked up."""
+        try:
+            digest, stream = self._request(runtime, instance, args, kwargs)
+        except Exception as error:  # noqa: BLE001
+            self._failures.no_key(error, strict=runtime.strict)
+            return "uncacheable"
+        if stream:
+            self.counters.count("bypassed")
+            return "bypassed"
+        return digest
+
     def _request(
         self, runtime: Runtime, instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> tuple[bytes, bool]:
@@ -236,8 +235,28 @@ class Engine:
         except UncacheableArgument as error:
             raise error.called_by(self.name) from None
 
-    def _answer(self, runtime: Runtime, digest: bytes, data: bytes, asked: float | None) -> Any:
-        """Return the value of an entry, or a sign that there is none."""
+    def _answer(
+        self,
+        runtime: Runtime,
+        digest: bytes,
+        data: bytes | None,
+        failure: Exception | None,
+        asked: float | None = None,
+    ) -> Any:
+        """Return the value of an entry, or a sign that there is none.
+
+        Args:
+            runtime: where it was looked up.
+            digest: the key's.
+            data: what the store has, ``None`` for nothing.
+            failure: why the store could not say, or ``None``.
+            asked: when the call began, if anybody listens.
+        """
+        if data is None:
+            if failure is not None:
+                guarded = runtime.direct is None
+                self._failures.store(failure, strict=runtime.strict, guarded=guarded)
+            return _NOTHING
         policy = runtime.policy
         try:
             found = runtime.entries.read(data, digest, policy.ttl)
@@ -250,7 +269,8 @@ class Engine:
         self.counters.hit(entry.duration)
         if asked is not None:
             age = max(policy.clock.wall() - entry.created, 0.0)
-            self._tell(runtime, "hit", asked, digest, age=age, saved=entry.duration)
+            took = entry.duration
+            self._reports.tell("hit", asked, policy.clock, digest, age=age, saved=took)
         return _ready(value) if entry.flags & AWAITED and self.kind == "plain" else value
 
     async def _pass(
@@ -258,143 +278,25 @@ class Engine:
         port: Port,
         runtime: Runtime,
         outcome: Outcome,
-        asked: float | None,
         call: Callable[[], Any],
+        asked: float | None,
     ) -> Any:
         """Run the function as if it were not decorated."""
         try:
             return await port.invoke(call)
         finally:
-            self._tell(runtime, outcome, asked)
+            self._reports.tell(outcome, asked, runtime.policy.clock)
 
-    def _after(
+    async def _follow(
         self, port: Port, runtime: Runtime, found: Unanswered, call: Callable[[], Any]
-    ) -> Coroutine[Any, Any, Any]:
-        """Go on with a call for which `hit` has found nothing."""
-        if found.error is not None:
-            self._store_failed(runtime, found.error)
-        return self._miss(port, runtime, found.visit or runtime.visit(), found.digest, call)
-
-    async def _miss(
-        self,
-        port: Port,
-        runtime: Runtime,
-        visit: Visit,
-        digest: bytes,
-        call: Callable[[], Any],
-        answer: Any = _NOTHING,
-        asked: float | None = None,
     ) -> Any:
-        """Run the function and keep what it returns."""
-        self.counters.count("misses")
-        if answer is _SPOILT:
-            await self._discard(port, runtime, visit, digest)
-        started = runtime.policy.clock.monotonic()
-        later = False
-        try:
-            try:
-                value = await port.invoke(call)
-            except Exception:
-                self.counters.count("failed")
-                raise
-            later = self.kind == "plain" and isinstance(value, Coroutine)
-            if not later:
-                await self._keep(port, runtime, visit, digest, value, started, 0)
-        finally:
-            if not later:
-                self._tell(runtime, "miss", asked, digest)
-        return self._later(runtime, visit, digest, value, asked) if later else value
-
-    async def _later(
-        self,
-        runtime: Runtime,
-        visit: Visit,
-        digest: bytes,
-        result: Any,
-        asked: float | None,
-    ) -> Any:
-        """Await what a plain function returned, and keep the value: a coroutine is no answer."""
-        started = runtime.policy.clock.monotonic()
-        try:
-            try:
-                value = await result
-            except Exception:
-                self.counters.count("failed")
-                raise
-            await self._keep(_ASYNC, runtime, visit, digest, value, started, AWAITED)
-        finally:
-            self._tell(runtime, "miss", asked, digest)
-        return value
-
-    def _tell(
-        self,
-        runtime: Runtime,
-        outcome: Outcome,
-        asked: float | None,
-        digest: bytes | None = None,
-        *,
-        age: float | None = None,
-        saved: float = 0.0,
-    ) -> None:
-        """Tell those who listen, if any did when the call began."""
-        if asked is not None:
-            event = Event(
-                function=self._resolver.shown_name,
-                outcome=outcome,
-                key=None if digest is None else digest.hex(),
-                age=age,
-                duration=max(runtime.policy.clock.monotonic() - asked, 0.0),
-                saved=saved,
-            )
-            self._listeners.tell(event)
-
-    async def _keep(
-        self,
-        port: Port,
-        runtime: Runtime,
-        visit: Visit,
-        digest: bytes,
-        value: Any,
-        started: float,
-        flags: int,
-    ) -> None:
-        """Store *value*, if it would come back as it is."""
-        policy = runtime.policy
-        if not policy.ttl:
-            return
-        duration = policy.clock.monotonic() - started
-        data = b""
-        try:
-            if visit.takes:
-                data = runtime.entries.write(
-                    value, digest, ttl=policy.ttl, duration=duration, flags=flags
-                )
-        except TooLarge:
-            self.counters.count("too_large")
-            return
-        except UncacheableValue as error:
-            self._failures.no_entry(error, strict=runtime.strict)
-            return
-        except Exception as error:  # noqa: BLE001
-            self._failures.broken("codec", error, strict=runtime.strict)
-            return
-        try:
-            stored = await visit.set(port, runtime.prefix + digest.hex(), data, policy.ttl)
-        except Exception as error:  # noqa: BLE001
-            self._store_failed(runtime, error)
-        else:
-            self.counters.count("stored" if stored else "too_large")
-
-    async def _discard(self, port: Port, runtime: Runtime, visit: Visit, digest: bytes) -> None:
-        try:
-            await visit.discard(port, runtime.prefix + digest.hex())
-        except Exception as error:  # noqa: BLE001
-            self._store_failed(runtime, error)
-
-    def _store_failed(self, runtime: Runtime, error: Exception) -> None:
-        # What is guarded has a breaker that says so, once for all functions.
-        said = runtime.direct is None
-        self._failures.broken("store", error, strict=runtime.strict, said=said)
+        """Go on from what `hit` has *found*."""
+        answer = self._answer(runtime, found.digest, found.data, found.error)
+        if type(answer) is not _Sign:
+            return answer
+        visit = found.visit or runtime.visit()
+        miss = Miss(runtime, visit, found.digest, None, answer is _SPOILT)
+        return await self._misses.answer(port, miss, call)
 
     def _resolved(self) -> Runtime:
         runtime = self._runtime

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
 from llmcache.closing import Closing
+from llmcache.policy import Clock
 
 logger: Final = logging.getLogger("llmcache")
 
@@ -75,6 +76,45 @@ class Listeners:
                     name,
                     type(error).__qualname__,
                 )
+
+
+class Reports:
+    """What is told of the calls of one function.
+
+    Args:
+        function: its name, as events have it.
+        listeners: those who are told.
+    """
+
+    def __init__(self, function: str, listeners: Listeners) -> None:
+        self._function = function
+        self._listeners = listeners
+
+    def begin(self, clock: Clock) -> float | None:
+        """Return when a call begins, ``None`` if nobody listens."""
+        return clock.monotonic() if self._listeners.callbacks else None
+
+    def tell(
+        self,
+        outcome: Outcome,
+        asked: float | None,
+        clock: Clock,
+        digest: bytes | None = None,
+        *,
+        age: float | None = None,
+        saved: float = 0.0,
+    ) -> None:
+        """Tell the outcome of a call that began when it was *asked*, if anybody listened then."""
+        if asked is not None:
+            event = Event(
+                function=self._function,
+                outcome=outcome,
+                key=None if digest is None else digest.hex(),
+                age=age,
+                duration=max(clock.monotonic() - asked, 0.0),
+                saved=saved,
+            )
+            self._listeners.tell(event)
 
 
 class Subscription(Closing):

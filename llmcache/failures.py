@@ -78,21 +78,29 @@ class Failures:
             raise error
         self._complaints.log(str(error), "a result is not stored: %s", error)
 
-    def broken(self, where: str, error: Exception, *, strict: bool, said: bool = False) -> None:
-        """Count a failure of the cache itself.
+    def store(self, error: Exception, *, strict: bool, guarded: bool) -> None:
+        """Count a failure of the store.
 
         Args:
-            where: what failed.
-            error: how.
+            error: what it raised.
             strict: whether to raise it.
-            said: whether somebody else logs it.
+            guarded: whether the store has a breaker, which says so once for all functions.
         """
+        self._count(error, strict=strict)
+        if not guarded:
+            self._log("store", error)
+
+    def broken(self, what: str, error: Exception, *, strict: bool) -> None:
+        """Count a failure of another part of the cache, which *what* names."""
+        self._count(error, strict=strict)
+        self._log(what, error)
+
+    def _count(self, error: Exception, *, strict: bool) -> None:
         self._counters.count("errors")
         if strict:
             raise error
-        if not said:
-            # The text of a foreign error may repeat a prompt, an answer or a password.
-            kind = type(error).__qualname__
-            self._complaints.log(
-                f"{where} {kind}", "the %s failed (%s), calls go through", where, kind
-            )
+
+    def _log(self, what: str, error: Exception) -> None:
+        # The text of a foreign error may repeat a prompt, an answer or a password.
+        kind = type(error).__qualname__
+        self._complaints.log(f"{what} {kind}", "the %s failed (%s), calls go through", what, kind)

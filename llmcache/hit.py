@@ -1,10 +1,9 @@
-"""A hit in memory, in a straight line: it is what is done a million times."""
+"""A hit, in a straight line: it is what is done a million times."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from llmcache.codec.frame import AWAITED
 from llmcache.codec.tree import decode
@@ -16,21 +15,21 @@ from llmcache.runtime import Runtime
 from llmcache.stats import FEW_HITS, Counters
 
 
-@dataclass(frozen=True, slots=True)
-class Unanswered:
-    """Stands for the answer to a call that is no hit.
+class Unanswered(NamedTuple):
+    """Stands for the answer to a call that is no plain hit.
 
     Args:
-        runtime: where the call was looked up, and nothing was found; ``None``
-            if it is for others to look it up.
+        runtime: where the call was looked up; ``None`` if it was not.
         digest: the key's.
-        visit: the use of the store that goes on.
+        visit: the use of the store that goes on; ``None`` if any will do.
+        data: what the store has, which is not whole, is not fresh, or is awaited.
         error: what the store raised, if it failed.
     """
 
     runtime: Runtime | None
     digest: bytes
     visit: Visit | None = None
+    data: bytes | None = None
     error: Exception | None = None
 
 
@@ -46,11 +45,12 @@ def ask_nobody(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Unanswered:
 
 
 def straight_line(runtime: Runtime, process: Process, counters: Counters) -> Hit:
-    """Return what answers calls of what is bound to nothing as `Engine.call` does, if it is a hit.
+    """Return what answers calls of what is bound to nothing, if they are hits.
 
-    Whatever is out of the ordinary is left to that: settings that were changed,
-    arguments without a canonical form, somebody who listens, entries that are
-    not whole, results that are awaited.
+    Whatever is out of the ordinary is left to the engine: settings that were
+    changed, arguments without a canonical form, somebody who listens, entries
+    that are not whole, results that are awaited. A store that may make its
+    callers wait is asked within its deadline.
     """
     store, keyer = runtime.direct, runtime.free
     digest_of = keyer.digest_of if isinstance(keyer, Keyer) else None
@@ -79,17 +79,17 @@ def straight_line(runtime: Runtime, process: Process, counters: Counters) -> Hit
                 visit = begin()
                 data = visit.get_now(prefix + digest.hex())
         except Exception as error:  # noqa: BLE001
-            return Unanswered(runtime, digest, visit, error)
+            return Unanswered(runtime, digest, visit, error=error)
         if data is None:
             return Unanswered(runtime, digest, visit)
         try:
             entry, payload = unseal(data, digest)
             created, expires, _, took, flags, codec, _ = entry
             if flags & AWAITED or judge(created, expires, wall(), ttl) != "fresh":
-                return UNASKED
+                return Unanswered(runtime, digest, visit, data)
             value = decode(codec, payload)
         except Exception:  # noqa: BLE001
-            return UNASKED
+            return Unanswered(runtime, digest, visit, data)
         saved.append(took)
         if len(saved) > FEW_HITS:
             add_up()

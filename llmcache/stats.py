@@ -97,8 +97,8 @@ class Counters:
     """The numbers of one function, counted by many threads at once.
 
     Attributes:
-        saved: the seconds that each hit saved, until they are added up.
-        add_up: is to be called when there are more than `FEW_HITS` of them.
+        saved: the seconds that each hit saved, until they are added up: who
+            appends to it calls `add_up` when there are more than `FEW_HITS`.
     """
 
     def __init__(self) -> None:

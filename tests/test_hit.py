@@ -109,7 +109,9 @@ def test_who_must_go_another_way(world: World, clock: FakeClock) -> None:
         with llmcache.on_event(lambda event: None):
             assert line(("a",), {}) is UNASKED
         clock.advance(10)
-        assert line(("a",), {}) is UNASKED
+        stale = line(("a",), {})
+        assert type(stale) is Unanswered
+        assert stale.data is not None
     assert line(("a",), {}) is UNASKED
     assert ask.cache.stats().hits == 1
 
