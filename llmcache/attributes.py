@@ -30,7 +30,11 @@ NATIVE: Final = (
 
 def inherits(kind: type, base: type) -> bool:
     """Say whether *kind* is *base* or a subclass, without asking a metaclass of either."""
-    return any(ancestor is base for ancestor in lineage(kind))
+    # A loop: any() would take three times as long, and `in` would ask for equality.
+    for ancestor in _lineage(kind):  # noqa: SIM110
+        if ancestor is base:
+            return True
+    return False
 
 
 def lineage(kind: type) -> tuple[type, ...]:
