@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, Final, Literal, TypeAlias
 
 from llmcache.backends.base import Store
 from llmcache.codec.frame import AWAITED, CorruptEntry
-from llmcache.errors import UncacheableArgument
+from llmcache.errors import LLMCacheError, StoreUnavailable, UncacheableArgument
 from llmcache.events import Outcome, Reports
 from llmcache.failures import Failures
 from llmcache.hit import Hit, Unanswered, ask_nobody, straight_line
@@ -175,7 +176,8 @@ class Engine:
         """Say whether a call would be answered from the cache; nothing is counted."""
         runtime = self._resolved()
         digest = self._named_request(instance, args, kwargs)
-        data = await runtime.visit().get(port, runtime.prefix + digest.hex())
+        with _by_hand(runtime.store, "look anything up"):
+            data = await runtime.visit().get(port, runtime.prefix + digest.hex())
         return data is not None and runtime.entries.answers(data, digest, runtime.policy.ttl)
 
     async def invalidate(
@@ -184,12 +186,14 @@ class Engine:
         """Forget the answer to a call; say whether there was one."""
         runtime = self._resolved()
         digest = self._named_request(instance, args, kwargs)
-        return await runtime.visit().delete(port, runtime.prefix + digest.hex())
+        with _by_hand(runtime.store, "forget an answer"):
+            return await runtime.visit().delete(port, runtime.prefix + digest.hex())
 
     async def clear(self, port: Port) -> None:
         """Forget all answers of the function."""
         runtime = self._resolved()
-        await runtime.visit().clear(port, runtime.group)
+        with _by_hand(runtime.store, "forget all answers"):
+            await runtime.visit().clear(port, runtime.group)
 
     def stats(self) -> Stats:
         """Return the function's numbers."""
@@ -309,6 +313,20 @@ class Engine:
 
 _SYNC: Final = SyncPort()
 _ASYNC: Final = AsyncPort()
+
+
+@contextmanager
+def _by_hand(store: Store, work: str) -> Iterator[None]:
+    """Name the store in what is raised to who asked for *work*, and not by calling."""
+    try:
+        yield
+    except LLMCacheError:
+        raise
+    except Exception as error:
+        name, kind = type(store).__qualname__, type(error).__qualname__
+        raise StoreUnavailable(
+            f"the {name} could not {work} ({kind}): try again when it is back"
+        ) from error
 
 
 async def _ready(value: Any) -> Any:

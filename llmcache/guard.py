@@ -117,6 +117,7 @@ class Guard:
         monotonic: the clock, in seconds.
 
     Attributes:
+        name: the store's, for people.
         store: what is guarded.
         timeout: seconds that the store may add to one call.
         least: seconds without which it is not asked to store.
@@ -130,6 +131,7 @@ class Guard:
     def __init__(self, store: Store, monotonic: Callable[[], float]) -> None:
         timeout = DEFAULT_TIMEOUT if store.timeout is None else store.timeout
         name = type(store).__qualname__
+        self.name = name
         self.store = store
         self.timeout = timeout
         self.least = timeout / 20
@@ -154,10 +156,10 @@ class GuardedVisit:
     """One call's use of a guarded store: all that it asks for within one deadline.
 
     A look-up that a breaker turns away finds nothing. Storing that is turned
-    away, or has no time left, raises `StoreUnavailable`. What would be
-    discarded stays only if that takes too long: a store without room can still
-    forget. Deleting and clearing are not turned away: they are no part of a
-    call.
+    away raises `StoreUnavailable`, and `TimeoutError` where no time is left.
+    What would be discarded stays only if that takes too long: a store without
+    room can still forget. Deleting and clearing are not turned away: they are
+    no part of a call.
 
     Args:
         guard: of the store.
@@ -169,7 +171,8 @@ class GuardedVisit:
     def __init__(self, guard: Guard, within: float = inf) -> None:
         self._guard = guard
         self._left = within if within < guard.timeout else guard.timeout
-        self._excused = False
+        # Whoever came without time says nothing of the store.
+        self._excused = self._left < guard.least
 
     @property
     def takes(self) -> bool:
@@ -218,11 +221,13 @@ class GuardedVisit:
 
     async def set(self, port: Port, key: str, data: bytes, ttl: float) -> bool:
         guard = self._guard
-        if self._left < guard.least and not self._excused:
-            # The next call would find out how slow storing is.
-            guard.writes.failed(TimeoutError(), guard.timeout)
-        if not self.takes:
-            raise StoreUnavailable(f"the {type(guard.store).__qualname__} is not asked to store")
+        if self._left < guard.least:
+            if not self._excused:
+                # The next call would find out how slow storing is.
+                guard.writes.failed(TimeoutError(), guard.timeout)
+            raise TimeoutError(f"no time is left for the {guard.name} to store")
+        if guard.writes.turns_away():
+            raise StoreUnavailable(f"the {guard.name} is not asked to store until it is back")
         try:
             return await self._timed(
                 guard.writes, port.set(guard.store, key, data, ttl, self._left)

@@ -63,7 +63,8 @@ class _Handle:
 class FunctionCache(_Handle):
     """The cache of one function, as its attribute ``cache``.
 
-    The arguments of each method are those of the function.
+    The arguments of each method are those of the function. What the store
+    cannot do is said: the methods raise `StoreUnavailable`, as no call does.
 
     Example:
         >>> from llmcache import llm_cached

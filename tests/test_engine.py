@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gc
 import logging
+from unittest.mock import Mock
 
 import pytest
 from twins import worlds
@@ -56,6 +57,36 @@ def test_a_store_that_fails_is_seen_when_strict(world, method):
     ask = world.cached(lambda text: text, backend=Broken(method), strict=True)
     with pytest.raises(ConnectionError):
         world.run(ask("hi"))
+
+
+@worlds
+@pytest.mark.parametrize(
+    ("method", "of_store", "work"),
+    [
+        ("contains", "get", "look anything up"),
+        ("invalidate", "delete", "forget an answer"),
+        ("clear", "clear", "forget all answers"),
+    ],
+)
+def test_who_asks_by_hand_is_told_what_the_store_cannot_do(world, method, of_store, work):
+    ask = world.cached(lambda text: text, backend=Broken(of_store))
+    arguments = () if method == "clear" else ("hi",)
+    with pytest.raises(llmcache.StoreUnavailable, match=f"the Broken could not {work}") as told:
+        world.run(getattr(ask.cache, method)(*arguments))
+    assert "ConnectionError" in str(told.value)
+    assert "hunter2" not in str(told.value)
+
+
+@worlds
+def test_what_a_store_says_itself_is_told_as_it_is(world):
+    error = llmcache.StoreUnavailable("the node is away")
+    store = Broken("delete")
+    store.fail = Mock(side_effect=error)
+    store.delete = store.fail
+    ask = world.cached(lambda text: text, backend=store)
+    with pytest.raises(llmcache.StoreUnavailable) as told:
+        world.run(ask.cache.invalidate("hi"))
+    assert told.value is error
 
 
 @worlds

@@ -128,9 +128,21 @@ def test_what_is_out_of_time_is_not_asked_to_store(store: Slow, way: Any) -> Non
     with pytest.raises(TimeoutError):
         run(get(visit, port, "g:a"))
     assert not visit.takes
-    with pytest.raises(StoreUnavailable, match="the Slow is not asked to store"):
+    with pytest.raises(TimeoutError, match="no time is left for the Slow to store"):
         run(visit.set(port, "g:a", b"data", 60.0))
     assert [method for method, _ in store.asked] == ["get"]
+
+
+def test_who_comes_without_time_says_nothing_of_the_store(store: Slow, way: Any) -> None:
+    port, run = way
+    guard = guard_of(store)
+    for _ in range(5):
+        visit = GuardedVisit(guard, 0.0)
+        assert not visit.takes
+        with pytest.raises(TimeoutError):
+            run(visit.set(port, "g:a", b"data", 60.0))
+    assert not guard.writes.is_open
+    assert store.asked == []
 
 
 @pytest.mark.parametrize("kind", [SlowTransfer, PartUnavailable])
@@ -149,7 +161,7 @@ def test_a_look_up_of_one_large_value_does_not_keep_others_from_storing(
         visit = GuardedVisit(guard)
         with pytest.raises(kind):
             run(get(visit, port, "g:large"))
-        with pytest.raises(StoreUnavailable):
+        with pytest.raises(TimeoutError):
             run(visit.set(port, "g:large", b"data", 60.0))
     assert not guard.reads.is_open
     assert not guard.writes.is_open
