@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial, wraps
 from types import (
+    BuiltinFunctionType,
     ClassMethodDescriptorType,
     GetSetDescriptorType,
     MemberDescriptorType,
@@ -132,12 +133,16 @@ def is_written_in_python(kind: type) -> bool:
         return True
     slots = set(slots_of(kind))
     return is_heap_type(kind) and not any(
-        type(item) in NATIVE
-        and item.__objclass__ is kind
-        and name not in {"__dict__", "__weakref__"}
-        and name not in slots
+        _is_native(item, kind) and name not in {"__dict__", "__weakref__"} and name not in slots
         for name, item in _class_names(kind).items()
     )
+
+
+def _is_native(item: Any, kind: type) -> bool:
+    """Say whether *item* is a part of *kind* in another language: its ``__new__``, for one."""
+    if type(item) is BuiltinFunctionType:
+        return item.__self__ is kind
+    return type(item) in NATIVE and item.__objclass__ is kind
 
 
 def is_plain(kind: type, *bases: type) -> bool:

@@ -7,6 +7,8 @@ from itertools import chain
 from math import isfinite
 from typing import Any, Final
 
+from orjson import Fragment
+
 from llmcache.attributes import (
     dictionary_of,
     inherits,
@@ -37,8 +39,9 @@ _PLAIN_NAMES: Final = (("value", Enum), ("__llmcache_key__", None), ("__getattr_
 def is_fit(value: Any, room: int) -> bool:  # noqa: PLR0912
     """Say whether orjson may be trusted with *value*, which may nest *room* deep.
 
-    It writes ``null`` for a ``nan`` or an infinity, loses count of how deep
-    tuples nest, and asks enum members for a value that they may refuse.
+    It writes ``null`` for a ``nan`` or an infinity, whatever a fragment says,
+    loses count of how deep tuples nest, and asks enum members for a value that
+    they may refuse.
 
     Raises:
         UncacheableArgument: if it has more parts than any request.
@@ -71,7 +74,7 @@ def is_fit(value: Any, room: int) -> bool:  # noqa: PLR0912
     return not others or _are_fit(others, room - 3)
 
 
-def _are_fit(values: list[Any], room: int) -> bool:
+def _are_fit(values: list[Any], room: int) -> bool:  # noqa: PLR0912
     """Say as `is_fit` does of all *values*, to which it adds what they hold."""
     top = len(values)
     containers = 0
@@ -95,6 +98,8 @@ def _are_fit(values: list[Any], room: int) -> bool:
             if not has_plain_value(kind):
                 return False
             values.append(part._value_)
+        elif kind is Fragment:
+            return False
         else:
             continue
         containers += 1
@@ -116,6 +121,8 @@ def _is_large_and_fit(level: list[Any], room: int) -> bool:
         kinds = set(map(id, map(type, chain.from_iterable(holders)))) - _LEAVES
         if not kinds:
             return True
+        if id(Fragment) in kinds:
+            return False
         level = []
         for part in chain.from_iterable(holders):
             kind = type(part)
@@ -135,7 +142,7 @@ def _is_large_and_fit(level: list[Any], room: int) -> bool:
     return False
 
 
-def is_sure(value: Any, room: int) -> bool:
+def is_sure(value: Any, room: int) -> bool:  # noqa: PLR0912
     """Say whether orjson writes *value* without fail, but for parts that it hands on.
 
     It is slower than `is_fit`, and says no to what has many containers.
@@ -162,6 +169,8 @@ def is_sure(value: Any, room: int) -> bool:
             if not has_plain_value(kind):
                 return False
             waiting.append(part._value_)
+        elif kind is Fragment:
+            return False
         if room < 0:
             return False
     return True

@@ -5,6 +5,7 @@ import enum
 import typing
 
 import msgspec
+import orjson
 import pydantic
 import pytest
 
@@ -38,6 +39,16 @@ def test_what_orjson_spells_otherwise_is_found_among_many_containers() -> None:
     many: list[typing.Any] = [{"a": ()} for _ in range(300)]
     assert canonical([*many, [float("nan")]]).endswith(b'{"a":[]},[!float"nan"]]')
     assert canonical([*many, 0.5, [Shouted.A]]).endswith(b'{"a":[]},0.5,["loud"]]')
+
+
+@pytest.mark.parametrize("around", [0, 300])
+def test_bytes_that_orjson_would_write_as_they_are_are_refused(around: int) -> None:
+    forged = orjson.Fragment(b"1")
+    values: list[typing.Any] = [*([{"a": ()}] * around), forged]
+    deep = [{"a": forged}], {"a": {"b": forged}}
+    for value in (values, [*values, 2**70], {"a": values}, *deep):
+        with pytest.raises(UncacheableArgument, match=r"orjson\.Fragment"):
+            canonical(value)
 
 
 def test_an_interrupt_while_a_value_is_written_is_the_callers() -> None:
