@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import inspect
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from inspect import Signature
 from types import ModuleType
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from llmcache import clients
 from llmcache.keys.binding import signature_of
@@ -16,8 +15,7 @@ from llmcache.keys.binding import signature_of
 Kind: TypeAlias = Literal["plain", "coroutine", "generator"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Callee:
+class Callee(NamedTuple):
     """A callable, as the cache sees it.
 
     Args:

@@ -6,10 +6,10 @@ import threading
 from collections import deque
 from collections.abc import Collection, Iterable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 from weakref import WeakSet, WeakValueDictionary, finalize
 
 from llmcache.backends.base import Store, Usage
@@ -44,8 +44,7 @@ class Counted(Protocol):
     def __hash__(self) -> int: ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sharing:
+class Sharing(NamedTuple):
     """What functions of one ``name=`` must agree in, lest they answer for each other."""
 
     parameters: frozenset[str]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from typing import Any, Final, Protocol
+from dataclasses import replace
+from typing import Any, Final, NamedTuple, Protocol
 
 import orjson
 
@@ -33,8 +33,7 @@ from llmcache.tier_list import place_of
 from llmcache.tiers import visits
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
+class Options(NamedTuple):
     """What a decorator was told about one function.
 
     Args:
@@ -62,8 +61,7 @@ class Requests(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class _Refusal:
+class _Refusal(NamedTuple):
     """Makes no digest, and says why."""
 
     error: LLMCacheError
@@ -74,8 +72,7 @@ class _Refusal:
         raise self.error
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Runtime:
+class Runtime(NamedTuple):
     """What a function's calls need, resolved once for all until the defaults change.
 
     Args:

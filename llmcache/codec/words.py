@@ -10,12 +10,11 @@ import base64
 import re
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
 from functools import cache
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from uuid import UUID, SafeUUID
 
 from llmcache.attributes import inherits, namespace_of
@@ -23,8 +22,7 @@ from llmcache.codec.classes import ClassGone
 from llmcache.errors import UncacheableValue
 
 
-@dataclass(frozen=True, slots=True)
-class Word:
+class Word(NamedTuple):
     """How the values of exactly one class are written and read.
 
     Args:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from dataclasses import dataclass
 from functools import partial
 from types import FunctionType
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from llmcache.attributes import inherits
 from llmcache.errors import UncacheableArgument
@@ -28,8 +27,7 @@ from llmcache.keys.walk import Walk, text
 _unique: Final = itertools.count()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Identity:
+class Identity(NamedTuple):
     """Who answers.
 
     Args:
