@@ -177,23 +177,35 @@ class MsgspecStruct:
             and inherits(kind, msgspec.Struct)
             and type(kind) is type(msgspec.Struct)
             and class_attribute(kind, "__post_init__") is None
-            and not has_dictionary(kind)
             and not acts_when_gone(kind)
         )
 
     def shape(self, value: Any) -> Shape:
         kind = type(value)
-        return [self.name, classes.name_of(kind), fingerprint(kind.__struct_fields__)]
+        mark = fingerprint(kind.__struct_fields__)
+        others = [list(dictionary_of(value))] if has_dictionary(kind) else []
+        return [self.name, classes.name_of(kind), mark, *others]
 
     def parts(self, value: Any) -> Sequence[Any]:
         kind = type(value)
-        return [class_attribute(kind, name).__get__(value, kind) for name in kind.__struct_fields__]
+        fields = [class_attribute(kind, n).__get__(value, kind) for n in kind.__struct_fields__]
+        return [*fields, *dictionary_of(value).values()]
 
     def builder(self, kind: Any, shape: Shape) -> Build:
-        _, name, mark = shape
+        _, name, mark, *others = shape
         names = kind.__struct_fields__
         check_fields(name, mark, names)
-        return lambda parts: kind(**dict(zip(names, parts, strict=True)))
+        if bool(others) is not has_dictionary(kind):
+            raise ClassGone(f"{name} has other fields now")
+        if not others:
+            return lambda parts: kind(**dict(zip(names, parts, strict=True)))
+
+        def build(parts: list[Any]) -> Any:
+            value = kind(**dict(zip(names, parts[: len(names)], strict=True)))
+            dictionary_of(value).update(zip(others[0], parts[len(names) :], strict=True))
+            return value
+
+        return build
 
 
 class Subclass:

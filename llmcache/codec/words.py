@@ -208,7 +208,13 @@ def _read_scalar(written: Any) -> Any:
     return _read_array([spelled, [1], "C", data])[0]
 
 
-_URLS: Final = frozenset({"AnyUrl", "AnyHttpUrl", "HttpUrl", "AnyWebsocketUrl", "WebsocketUrl"})
+# Those of stores and brokers have passwords in them.
+_URLS: Final = frozenset(
+    {
+        *("AnyUrl", "AnyHttpUrl", "HttpUrl", "AnyWebsocketUrl", "WebsocketUrl"),
+        *("FileUrl", "FtpUrl"),
+    }
+)
 
 
 def _read_url(written: Any) -> Any:

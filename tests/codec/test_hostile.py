@@ -548,10 +548,10 @@ def test_names_that_nest_without_end_are_a_miss(world):
 def test_what_is_long_is_read_in_no_time(world, word):
     upstream = Upstream(world)
     upstream.key()
-    started = time.perf_counter()
+    started = time.process_time()
     upstream.plant_tree([], {"!": word})
     upstream.ask()
-    assert time.perf_counter() - started < 2
+    assert time.process_time() - started < 2
     assert upstream.stats.errors == 0
 
 

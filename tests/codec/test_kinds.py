@@ -9,6 +9,7 @@ import weakref
 from collections import namedtuple
 
 import attrs
+import msgspec
 import orjson
 import pytest
 from pydantic import BaseModel
@@ -315,10 +316,31 @@ def test_a_struct_comes_back(value):
     assert found is not value
 
 
-@pytest.mark.parametrize("kind", [samples.PreparedToken, samples.DictToken])
-def test_a_struct_that_holds_or_does_more_than_its_fields_say_is_refused(kind):
-    with pytest.raises(UncacheableValue, match=kind.__name__):
-        encode(kind("text"))
+def test_a_struct_with_attributes_comes_back_with_them():
+    value = samples.DictToken("a")
+    assert vars(back_to_the_byte(value)) == {}
+    value.seen = value.other = (samples.Token("b"), None)
+    found = back_to_the_byte(value)
+    assert found == value
+    assert vars(found) == {"seen": (samples.Token("b"), None), "other": (samples.Token("b"), None)}
+    assert not same(value, samples.DictToken("a"))
+
+
+def test_a_struct_that_had_no_attributes_is_no_answer_for_one_that_has(monkeypatch):
+    entry = encode(samples.DictToken("a"))
+
+    class DictToken(msgspec.Struct):
+        text: str
+
+    DictToken.__qualname__, DictToken.__module__ = "DictToken", samples.__name__
+    monkeypatch.setattr(samples, "DictToken", DictToken)
+    with pytest.raises(ClassGone, match="other fields"):
+        decode(*entry)
+
+
+def test_a_struct_that_does_more_than_its_fields_say_is_refused():
+    with pytest.raises(UncacheableValue, match="PreparedToken"):
+        encode(samples.PreparedToken("text"))
 
 
 def test_a_named_tuple_with_attributes_is_refused():

@@ -330,7 +330,6 @@ REFUSED = {
     "codec.samples.Plain": samples.Plain,
     "codec.samples.Slotted": samples.Slotted,
     "codec.samples.PreparedToken": lambda: samples.PreparedToken("text"),
-    "codec.samples.DictToken": lambda: samples.DictToken("text"),
     "codec.samples.UndecoratedShape": lambda: samples.UndecoratedShape(1),
     "builtins.memoryview": lambda: memoryview(b"text"),
     "re.Pattern": lambda: re.compile("text"),

@@ -17,7 +17,7 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import AnyUrl, BaseModel, HttpUrl
+from pydantic import AnyUrl, BaseModel, FileUrl, FtpUrl, HttpUrl, RedisDsn
 from pydantic_core import TzInfo
 
 from codec.planting import payload
@@ -324,6 +324,18 @@ def test_an_url_of_pydantic_comes_back():
         assert found.page.host == Links(page=text).page.host
         assert {found.page} == {HttpUrl(text)}
     check_comes_back(Links(), *encode(Links()))
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"), [(FileUrl, "file:///a/b.txt"), (FtpUrl, "ftp://example.org/a")]
+)
+def test_an_url_of_something_else_than_a_page_comes_back(kind, text):
+    assert back_to_the_byte(kind(text)) == kind(text)
+
+
+def test_an_url_that_has_a_password_in_it_is_refused():
+    with pytest.raises(UncacheableValue, match="RedisDsn"):
+        encode(RedisDsn("redis://:hunter2@host"))
 
 
 def test_urls_of_two_classes_are_not_the_same():
