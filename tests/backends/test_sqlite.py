@@ -14,6 +14,7 @@ import threading
 import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -28,52 +29,26 @@ from llmcache.backends.lone_thread import LoneThread
 from llmcache.backends.sqlite import SQLiteStore
 from llmcache.errors import LLMCacheError, StoreUnusable
 
-
-class Twin:
-    """A SQLite store, reached through its blocking or its awaitable methods."""
-
-    def __init__(self, store: SQLiteStore, loop: asyncio.Runner | None) -> None:
-        self.store = store
-        self.loop = loop
-
-    def get(self, key: str) -> bytes | None:
-        return self._call("get", key)
-
-    def set(self, key: str, data: bytes = b"data", ttl: float = inf) -> bool:
-        return self._call("set", key, data, ttl)
-
-    def delete(self, key: str) -> bool:
-        return self._call("delete", key)
-
-    def clear(self, group: str) -> None:
-        self._call("clear", group)
-
-    def size(self, group: str = "g") -> int:
-        entries = self.store.usage(group).entries
-        assert entries is not None
-        return entries
-
-    def watch(self, group: str = "g") -> Counter[str]:
-        return watch(self.store, group)
-
-    def _call(self, method: str, *args: Any) -> Any:
-        if self.loop is None:
-            return getattr(self.store, method)(*args)
-        return self.loop.run(getattr(self.store, f"a{method}")(*args))
-
-
-def watch(store: SQLiteStore, group: str = "g") -> Counter[str]:
-    dropped: Counter[str] = Counter()
-
-    def count(why: str) -> None:
-        dropped[why] += 1
-
-    store.watch(group, count)
-    return dropped
-
+from .asker import Asker, watch
+from .sqlite_harm import (
+    EVERYBODY,
+    WRITERS,
+    change,
+    empty,
+    locked,
+    overwrite_all,
+    overwrite_pages,
+    remove_all_files,
+    remove_directory,
+    remove_file,
+    remove_journal,
+    replace,
+    rows,
+    truncate,
+)
 
 Make = Callable[..., SQLiteStore]
-Open = Callable[..., Twin]
+Open = Callable[..., Asker]
 
 
 @pytest.fixture
@@ -99,189 +74,7 @@ def make(path: Path, clock: FakeClock) -> Iterator[Make]:
 @pytest.fixture(params=[False, True], ids=["sync", "async"])
 def open_store(request: pytest.FixtureRequest, make: Make) -> Iterator[Open]:
     with asyncio.Runner() as runner:
-        yield lambda **options: Twin(make(**options), runner if request.param else None)
-
-
-def rows(path: Path, query: str = "SELECT key FROM entries ORDER BY key") -> list[Any]:
-    with sqlite3.connect(path) as connection:
-        found = connection.execute(query).fetchall()
-    connection.close()
-    return [row[0] if len(row) == 1 else row for row in found]
-
-
-def change(path: Path, statement: str, *values: object) -> None:
-    with sqlite3.connect(path) as connection:
-        connection.execute(statement, values)
-    connection.close()
-
-
-# What every store does.
-
-
-def test_what_is_deleted_is_gone(open_store: Open) -> None:
-    store = open_store()
-    dropped = store.watch()
-    store.set("g:a")
-    store.set("g:b")
-    assert store.delete("g:a") is True
-    assert store.delete("g:a") is False
-    assert store.get("g:a") is None
-    assert store.size() == 1
-    assert not dropped
-
-
-def test_the_one_unused_for_longest_goes(open_store: Open) -> None:
-    store = open_store(max_size=3)
-    dropped = store.watch()
-    for key in ("g:a", "g:b", "g:c", "g:d", "g:e"):
-        store.set(key)
-    assert [key for key in "abcde" if store.get(f"g:{key}")] == ["c", "d", "e"]
-    assert dropped == {"evicted": 2}
-
-
-def test_a_read_is_a_use(open_store: Open) -> None:
-    store = open_store(max_size=2)
-    store.set("g:a")
-    store.set("g:b")
-    store.get("g:a")
-    store.set("g:c")
-    assert store.get("g:b") is None
-    assert store.get("g:a") == b"data"
-
-
-def test_a_write_is_a_use(open_store: Open) -> None:
-    store = open_store(max_size=2)
-    dropped = store.watch()
-    store.set("g:a")
-    store.set("g:b")
-    store.set("g:a", b"new")
-    assert not dropped
-    store.set("g:c")
-    assert store.get("g:b") is None
-    assert store.get("g:a") == b"new"
-    assert dropped == {"evicted": 1}
-
-
-def test_asking_for_the_size_is_no_use(open_store: Open) -> None:
-    store = open_store(max_size=2)
-    store.set("g:a")
-    store.set("g:b")
-    store.size()
-    store.set("g:c")
-    assert store.get("g:a") is None
-
-
-def test_nothing_outlives_its_ttl(open_store: Open, clock: FakeClock) -> None:
-    store = open_store()
-    dropped = store.watch()
-    store.set("g:a", ttl=10)
-    store.set("g:b", ttl=20)
-    clock.advance(9.5)
-    assert store.get("g:a") == b"data"
-    clock.advance(0.5)
-    assert store.get("g:a") is None
-    assert store.delete("g:a") is False
-    assert dropped == {"expired": 1}
-    assert store.size() == 1
-    clock.advance(10)
-    assert store.size() == 0
-    assert dropped == {"expired": 2}
-
-
-def test_an_expired_entry_may_be_set_again(open_store: Open, clock: FakeClock) -> None:
-    store = open_store()
-    dropped = store.watch()
-    store.set("g:a", ttl=10)
-    clock.advance(10)
-    assert store.set("g:a", b"new", 10) is True
-    assert store.get("g:a") == b"new"
-    assert store.size() == 1
-    assert dropped == {"expired": 1}
-
-
-@pytest.mark.parametrize("bound", [{"max_size": 2}, {"max_bytes": 8}], ids=str)
-def test_an_expired_entry_goes_before_a_live_one(
-    open_store: Open, clock: FakeClock, bound: dict[str, int]
-) -> None:
-    store = open_store(**bound)
-    dropped = store.watch()
-    store.set("g:live", b"data", 100)
-    store.set("g:dead", b"data", 10)
-    clock.advance(10)
-    store.set("g:new", b"data", 100)
-    assert store.get("g:live") == b"data"
-    assert dropped == {"expired": 1}
-
-
-def test_bytes_are_bounded(open_store: Open) -> None:
-    store = open_store(max_bytes=10)
-    dropped = store.watch()
-    store.set("g:a", b"1234")
-    store.set("g:b", b"1234")
-    store.set("g:c", b"12")
-    assert store.size() == 3
-    store.set("g:d", b"12345")
-    assert [key for key in "abcd" if store.get(f"g:{key}")] == ["c", "d"]
-    assert dropped == {"evicted": 2}
-    assert store.set("g:e", b"1234567890") is True
-    assert store.size() == 1
-    assert store.store.usage("g") == (1, 10)
-
-
-@pytest.mark.parametrize("data", [b"12345678901", b"1234"], ids=["too large", "no time to live"])
-def test_what_is_refused_is_not_stored_and_the_old_one_is_gone(
-    open_store: Open, data: bytes
-) -> None:
-    store = open_store(max_bytes=10)
-    dropped = store.watch()
-    store.set("g:a", b"1")
-    store.set("g:b", b"1")
-    assert store.set("g:a", data, inf if len(data) > 10 else 0) is False
-    assert store.get("g:a") is None
-    assert store.get("g:b") == b"1"
-    assert store.size() == 1
-    assert not dropped
-
-
-@pytest.mark.parametrize("ttl", [0, 0.0, -1, 1e-12])
-def test_without_time_to_live_nothing_is_stored(open_store: Open, ttl: float) -> None:
-    store = open_store()
-    assert store.set("g:a", ttl=ttl) is False
-    assert store.get("g:a") is None
-    assert store.size() == 0
-
-
-def test_a_group_is_counted_and_cleared_alone(open_store: Open, clock: FakeClock) -> None:
-    store = open_store()
-    for key in ("g:a", "g:b", "h:a", "gg:a"):
-        store.set(key, ttl=10)
-    dropped = store.watch("g"), store.watch("h")
-    assert (store.size("g"), store.size("h"), store.size("gg"), store.size("i")) == (2, 1, 1, 0)
-    store.clear("g")
-    assert (store.size("g"), store.size("h"), store.size("gg")) == (0, 1, 1)
-    assert store.get("g:a") is None
-    assert store.get("h:a") == b"data"
-    store.clear("nothing")
-    clock.advance(10)
-    store.clear("h")
-    assert store.size("h") == 0
-    assert dropped == ({}, {"expired": 1})
-
-
-def test_each_group_has_a_watcher_of_its_own(open_store: Open, clock: FakeClock) -> None:
-    store = open_store(max_size=3)
-    g, h = store.watch("g"), store.watch("h")
-    store.set("g:a", ttl=10)
-    store.set("h:a", ttl=10)
-    store.set("h:b", ttl=inf)
-    store.set("unwatched:a", ttl=10)
-    assert (g, h) == ({"evicted": 1}, {})
-    clock.advance(10)
-    store.size("g")
-    assert (g, h) == ({"evicted": 1}, {"expired": 1})
-
-
-# What this one does besides.
+        yield lambda **options: Asker(make(**options), runner if request.param else None)
 
 
 def test_making_a_store_opens_nothing(make: Make, path: Path) -> None:
@@ -939,53 +732,6 @@ def test_files_that_keep_breaking_are_an_error(
 # Under a running process.
 
 
-def remove_file(path: Path) -> None:
-    path.unlink()
-
-
-def remove_journal(path: Path) -> None:
-    Path(f"{path}-wal").unlink()
-
-
-def remove_all_files(path: Path) -> None:
-    for file in path.parent.iterdir():
-        file.unlink()
-
-
-def remove_directory(path: Path) -> None:
-    remove_all_files(path)
-    path.parent.rmdir()
-
-
-def truncate(path: Path) -> None:
-    with path.open("r+b") as file:
-        file.truncate(512)
-
-
-def empty(path: Path) -> None:
-    with path.open("r+b") as file:
-        file.truncate(0)
-
-
-def overwrite_all(path: Path) -> None:
-    size = path.stat().st_size
-    with path.open("r+b") as file:
-        file.write(random.Random(1).randbytes(size))
-
-
-def overwrite_pages(path: Path) -> None:
-    size = path.stat().st_size
-    with path.open("r+b") as file:
-        file.seek(100)
-        file.write(random.Random(1).randbytes(size - 100))
-
-
-def replace(path: Path) -> None:
-    other = path.with_name("other")
-    other.write_bytes(b"")
-    other.replace(path)
-
-
 @pytest.mark.parametrize(
     "harm",
     [
@@ -1117,38 +863,10 @@ def test_threads_that_see_the_same_harm_reopen_once(make: Make) -> None:
 
 
 @pytest.fixture
-def lock(path: Path) -> Iterator[Callable[[], Callable[[], None]]]:
+def lock(path: Path) -> Iterator[Callable[..., Callable[[], None]]]:
     """Another process that locks the database, for writers or for everybody."""
-    children: list[subprocess.Popen[str]] = []
-
-    def lock(*statements: str) -> Callable[[], None]:
-        code = (
-            "import sqlite3, sys\n"
-            f"connection = sqlite3.connect({str(path)!r}, isolation_level=None)\n"
-            f"for statement in {statements!r}: connection.execute(statement)\n"
-            "print('locked', flush=True)\n"
-            "sys.stdin.read()\n"
-        )
-        child = subprocess.Popen(
-            [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        children.append(child)
-        assert child.stdout is not None
-        assert child.stdout.readline() == "locked\n"
-
-        def unlock() -> None:
-            child.communicate()
-
-        return unlock
-
-    yield lock
-    for child in children:
-        if child.poll() is None:
-            child.communicate()
-
-
-WRITERS = ("BEGIN EXCLUSIVE",)
-EVERYBODY = ("PRAGMA locking_mode = EXCLUSIVE", "BEGIN EXCLUSIVE", "DELETE FROM totals WHERE 0")
+    with ExitStack() as stack:
+        yield lambda *statements: stack.enter_context(locked(path, *statements))
 
 
 def test_who_locks_the_database_stops_writers_for_their_time_and_no_reader(
@@ -1175,7 +893,7 @@ def test_who_locks_the_database_stops_writers_for_their_time_and_no_reader(
     assert store.get("g:a") == b"new"
 
 
-def _eventually_set(store: Twin) -> bool:
+def _eventually_set(store: Asker) -> bool:
     try:
         return store.set("g:a")
     except TimeoutError:
@@ -1218,7 +936,7 @@ def test_a_reader_that_is_locked_out_waits_on_another_thread(
     monkeypatch.setattr(sqlite_link, "sleep", pause)
     assert first.get("g:a") == b"data"
     assert len(waited) >= 3
-    if first.loop is not None:
+    if first.runner is not None:
         assert threading.current_thread() not in waited
 
 

@@ -22,14 +22,18 @@ from typing import Any
 import pytest
 from twins import World
 
-from backends.sqlite_calls import Caller, answer, disk, full, in_a_process, locked, read_only, say
-from backends.test_sqlite import (
+from backends.sqlite_calls import Caller, answer, in_a_process, say
+from backends.sqlite_harm import (
     EVERYBODY,
     WRITERS,
     change,
+    disk,
     empty,
+    full,
+    locked,
     overwrite_all,
     overwrite_pages,
+    read_only,
     remove_all_files,
     remove_directory,
     remove_file,
