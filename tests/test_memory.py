@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import random
 import threading
 import zlib
 from collections import Counter, OrderedDict
@@ -54,42 +53,6 @@ def test_an_entry_may_expire_in_the_middle_of_anything(name: str, ttl: int) -> N
     live = [key for key in ("g:a", "g:b") if store.get(key) is not None]
     assert len(live) == (1 if name.startswith("set") else 0)
     assert store.usage("g").entries == len(live)
-
-
-def test_many_threads_lose_nothing(clock: FakeClock) -> None:
-    store = MemoryStore(max_size=40, max_bytes=400, clock=clock.clock)
-    groups = ["g", "h"]
-    dropped = [Counter[str]() for _ in groups]
-    for group, count in zip(groups, dropped, strict=True):
-        store.watch(group, lambda why, count=count: count.update([why]))
-
-    def work(thread: int) -> tuple[int, int]:
-        chance = random.Random(thread)
-        stored = deleted = 0
-        mine: list[str] = []
-        for turn in range(400):
-            key = f"{chance.choice(groups)}:{thread} {turn}"
-            data = key.encode() * chance.randrange(1, 5)
-            stored += store.set(key, data, chance.choice([1, 5, inf]))
-            mine.append(key)
-            known = chance.choice(mine)
-            if chance.random() < 0.3:
-                deleted += store.delete(known)
-            elif (found := store.get(known)) is not None:
-                assert found.startswith(known.encode())
-            if chance.random() < 0.1:
-                clock.advance(1)
-            assert store.usage(chance.choice(groups)).entries <= 40
-        return stored, deleted
-
-    done = in_threads(work, threads=8)
-    live = sum(store.usage(group).entries for group in groups)
-    told = sum(dropped, Counter())
-    stored, deleted = map(sum, zip(*done, strict=True))
-    assert stored == live + deleted + told["evicted"] + told["expired"]
-    assert 0 < live <= 40
-    assert told["evicted"] > 0
-    assert told["expired"] > 0
 
 
 def test_one_thread_at_a_time_looks_at_the_entries() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import random
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from math import inf
@@ -11,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from stand_ins import FakeClock
+from stand_ins import FakeClock, in_threads
 
 from llmcache.backends.memory import MemoryStore
 from llmcache.backends.sqlite import SQLiteStore
 
-from .asker import Asker
+from .asker import Asker, watch
 
 Open = Callable[..., Asker]
 
@@ -310,3 +312,38 @@ def test_each_removal_is_told_once(open_store: Open, clock: FakeClock) -> None:
         store.size()
         store.clear("g")
     assert dropped == {"expired": 1}
+
+
+def test_many_threads_lose_nothing(make: Callable[..., Any], clock: FakeClock) -> None:
+    store = make(max_size=40, max_bytes=400)
+    turns = 400 if isinstance(store, MemoryStore) else 60
+    dropped = {group: watch(store, group) for group in "gh"}
+
+    def work(thread: int) -> tuple[int, int]:
+        chance = random.Random(thread)
+        stored = deleted = 0
+        mine: list[str] = []
+        for turn in range(turns):
+            key = f"{chance.choice('gh')}:{thread} {turn}"
+            data = key.encode() * chance.randrange(1, 5)
+            stored += store.set(key, data, chance.choice([1, 5, inf]))
+            mine.append(key)
+            known = chance.choice(mine)
+            if chance.random() < 0.3:
+                deleted += store.delete(known)
+            elif (found := store.get(known)) is not None:
+                assert found.startswith(known.encode())
+            if chance.random() < 0.1:
+                clock.advance(1)
+            assert store.usage(chance.choice("gh")).entries in range(41)
+        return stored, deleted
+
+    done = in_threads(work, threads=8)
+    live = sum(store.usage(group).entries for group in "gh")
+    told = sum(dropped.values(), Counter[str]())
+    stored, deleted = map(sum, zip(*done, strict=True))
+    assert stored == live + deleted + told["evicted"] + told["expired"]
+    assert 0 < live <= 40
+    assert told["evicted"] > 0
+    assert told["expired"] > 0
+    store.close()

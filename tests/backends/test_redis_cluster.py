@@ -18,14 +18,12 @@ from redis_groups import SLOTS, ClusterServers, is_primary
 from redis_servers import HANG, Server, free_port, until
 from twins import World, worlds
 
-import llmcache
-from llmcache import Clock, ConfigurationError, RedisCacheBackend, StoreUnavailable
+from llmcache import RedisCacheBackend, StoreUnavailable
 from llmcache.backends.base import PartUnavailable
 from llmcache.backends.redis import Count, RedisStore
 from llmcache.backends.redis_address import parse_nodes
 from llmcache.backends.redis_cluster import Cluster
 from llmcache.backends.redis_slots import Range, find_slots, parse_slots, slot_of
-from llmcache.backends.registry import open_store
 
 from .asker import Asker
 from .redis_load import Load
@@ -73,59 +71,6 @@ def ask_of(asker: Asker, *command: str | bytes) -> Any:
     if asker.runner is not None:
         return asker.runner.run(cluster.aask(command, lambda _: True, HANG))
     return cluster.ask(command, lambda _: True, time.monotonic() + HANG)
-
-
-@pytest.mark.parametrize(
-    ("url", "places"),
-    [
-        ("redis+cluster://one", [("one", 6379)]),
-        ("redis+cluster://one:7000,two:7001/", [("one", 7000), ("two", 7001)]),
-        ("redis+cluster://one,[::1]:7000/0", [("one", 6379), ("::1", 7000)]),
-    ],
-)
-def test_a_url_says_where_some_nodes_are(url: str, places: list[tuple[str, int]]) -> None:
-    assert [(n.place["host"], n.place["port"]) for n in parse_nodes(url)] == places
-
-
-def test_a_url_says_who_asks() -> None:
-    (node,) = parse_nodes("rediss+cluster://user:p%40ss@one?ssl_cert_reqs=none")
-    assert node.scheme == "rediss"
-    found = node.arguments()
-    assert (found["username"], found["password"], found["db"]) == ("user", "p@ss", 0)
-    assert (found["ssl_cert_reqs"], found["ssl_check_hostname"]) == ("none", False)
-
-
-@pytest.mark.parametrize(
-    "url",
-    [
-        "redis+cluster",
-        "redis+cluster://",
-        "redis+cluster://one,",
-        "redis+cluster://one,,two",
-        "redis+cluster://one/1",
-        "redis+cluster://one:port,two",
-        "redis+cluster://one:70000",
-        "redis+cluster://o ne",
-        "redis+cluster://us:er:hunter2@one,us:er:hunter2@two",
-        "redis+cluster://one?db=0",
-        "redis+cluster://one?ssl_ca_certs=/a",
-        "rediss+cluster://one?ssl_cert_reqs=maybe",
-        "rediss+cluster://:hunter2@one?password=hunter2",
-    ],
-)
-def test_a_url_that_cannot_be_meant_is_refused(url: str) -> None:
-    for make in (RedisStore, lambda url: llmcache.llm_cached(backend=url), RedisCacheBackend):
-        with pytest.raises(ConfigurationError, match=r"^backend: rediss?\+cluster") as refusal:
-            make(url)
-        assert "hunter2" not in str(refusal.value)
-
-
-def test_a_backend_url_has_the_options_of_the_store() -> None:
-    store = open_store("redis+cluster://one?prefix=p:&max_connections=3&ttl=5", {"clock": Clock()})
-    assert isinstance(store, RedisStore)
-    assert (store.prefix, store.max_connections) == ("p:", 3)
-    with pytest.raises(ConfigurationError, match=r"has no option 'db'; it has .*prefix"):
-        open_store("redis+cluster://one?db=1", {"clock": Clock()})
 
 
 def test_each_key_is_at_the_node_that_has_its_slot(

@@ -344,36 +344,6 @@ def test_a_value_that_sqlite_refuses_raises_and_leaves_the_old_one(make: Make) -
 # Threads, tasks, forks.
 
 
-def test_many_threads_lose_nothing(make: Make, clock: FakeClock) -> None:
-    store = make(max_size=40, max_bytes=400)
-    dropped = {group: watch(store, group) for group in "gh"}
-
-    def work(thread: int) -> tuple[int, int]:
-        chance = random.Random(thread)
-        stored = deleted = 0
-        mine: list[str] = []
-        for turn in range(60):
-            key = f"{chance.choice('gh')}:{thread} {turn}"
-            stored += store.set(key, key.encode() * chance.randrange(1, 5), chance.choice([1, inf]))
-            mine.append(key)
-            known = chance.choice(mine)
-            if chance.random() < 0.3:
-                deleted += store.delete(known)
-            elif (found := store.get(known)) is not None:
-                assert found.startswith(known.encode())
-            if chance.random() < 0.1:
-                clock.advance(1)
-            assert store.usage(chance.choice("gh")).entries in range(41)
-        return stored, deleted
-
-    done = in_threads(work, threads=6)
-    live = sum(store.usage(group).entries or 0 for group in "gh")
-    told = sum(dropped.values(), Counter[str]())
-    stored, deleted = map(sum, zip(*done, strict=True))
-    assert stored == live + deleted + told["evicted"] + told["expired"]
-    assert 0 < live <= 40
-
-
 def test_the_connection_of_a_dead_thread_is_closed(make: Make) -> None:
     store = make()
     store.get("g:a")
