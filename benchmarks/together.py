@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from benchmarks import cases, peers
-from benchmarks.asking import again
+from benchmarks.asking import again, at_once
 from benchmarks.check import function
 from benchmarks.contest import enter
 from benchmarks.floor import FLOOR, floor
@@ -49,7 +49,7 @@ def table(effort: Effort) -> Table:
             "awaited one after another": [
                 Row(name=name, call=call, awaited=True) for name, call in awaited.items()
             ],
-            f"{TASKS} tasks": [_tasks(name, call) for name, call in awaited.items()],
+            f"{TASKS} tasks": [at_once(name, call, TASKS) for name, call in awaited.items()],
         }.items():
             for name, timing in compare(rows, base=FLOOR, effort=effort).items():
                 note = contest.notes.get(name, "")
@@ -81,13 +81,4 @@ def _threads(name: str, pool: ThreadPoolExecutor, call: Callable[[], Any]) -> Ro
         name=name,
         call=lambda: list(pool.map(work, range(THREADS))),
         operations=THREADS * EACH,
-    )
-
-
-def _tasks(name: str, call: Callable[[], Any]) -> Row:
-    return Row(
-        name=name,
-        call=lambda: asyncio.gather(*(call() for _ in range(TASKS))),
-        awaited=True,
-        operations=TASKS,
     )

@@ -7,16 +7,13 @@ import ipaddress
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TypeVar
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from redis_groups import ClusterServers, WatchedServers
-from redis_servers import Server, serving
-
-T = TypeVar("T", ClusterServers, WatchedServers)
+from redis_servers import Server, running, serving
 
 
 @pytest.fixture(scope="session", params=["valkey", "redis"])
@@ -26,30 +23,27 @@ def shared_server(request: pytest.FixtureRequest) -> Iterator[Server]:
 
 @pytest.fixture(scope="session")
 def shared_cluster() -> Iterator[ClusterServers]:
-    yield from _while_it_runs(ClusterServers())
+    with running(ClusterServers()) as servers:
+        yield servers
 
 
 @pytest.fixture(scope="session")
 def shared_watched() -> Iterator[WatchedServers]:
-    yield from _while_it_runs(WatchedServers())
+    with running(WatchedServers()) as servers:
+        yield servers
 
 
 @pytest.fixture
 def cluster() -> Iterator[ClusterServers]:
     """One whose first primary has a replica."""
-    yield from _while_it_runs(ClusterServers(replica=True))
+    with running(ClusterServers(replica=True)) as servers:
+        yield servers
 
 
 @pytest.fixture
 def watched() -> Iterator[WatchedServers]:
-    yield from _while_it_runs(WatchedServers())
-
-
-def _while_it_runs(servers: T) -> Iterator[T]:
-    try:
-        yield servers.start()
-    finally:
-        servers.remove()
+    with running(WatchedServers()) as servers:
+        yield servers
 
 
 @pytest.fixture

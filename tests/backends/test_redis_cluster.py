@@ -15,7 +15,7 @@ import pytest
 import redis
 from redis_chaos import InThread, Proxy
 from redis_groups import SLOTS, ClusterServers, is_primary
-from redis_servers import HANG, Server, free_port, until
+from redis_servers import HANG, Server, free_port, running, until
 from twins import World, worlds
 
 from llmcache import RedisCacheBackend, StoreUnavailable
@@ -335,9 +335,7 @@ def test_a_slot_that_is_half_moved(
 
 
 def test_a_password_and_a_user() -> None:
-    servers = ClusterServers(primaries=1)
-    try:
-        servers.start()
+    with running(ClusterServers(primaries=1)) as servers:
         node = servers.nodes[0]
         node.say("ACL", "SETUSER", "ours", "on", ">pw", "~*", "+@all")
         node.say("ACL", "SETUSER", "default", "resetpass", ">hunter2", "on")
@@ -356,29 +354,25 @@ def test_a_password_and_a_user() -> None:
                         call()
                     assert "hunter" not in str(refusal.value)
             store.close()
-    finally:
-        servers.remove()
 
 
 def test_tls(tls: ssl.SSLContext, trusted: str) -> None:
-    servers = ClusterServers(primaries=1)
-    try:
-        servers.start()
-        with Proxy(servers.nodes[0].port, tls) as proxy:
-            servers.nodes[0].say("CONFIG", "SET", "cluster-announce-port", proxy.port)
-            url = f"rediss+cluster://127.0.0.1:{proxy.port}"
-            store = RedisStore(f"{url}?ssl_ca_certs={trusted}", timeout=HANG)
-            assert store.set("g:a", b"data", 60)
-            assert store.get("g:a") == b"data"
-            assert asyncio.run(store.aget("g:a")) == b"data"
-            assert proxy.connections == 3
-            store.close()
-            stranger = RedisStore(url, timeout=HANG)
-            with pytest.raises(StoreUnavailable, match="no node of the cluster tells"):
-                stranger.get("g:a")
-            assert until(lambda: servers.clients() == 0)
-    finally:
-        servers.remove()
+    with (
+        running(ClusterServers(primaries=1)) as servers,
+        Proxy(servers.nodes[0].port, tls) as proxy,
+    ):
+        servers.nodes[0].say("CONFIG", "SET", "cluster-announce-port", proxy.port)
+        url = f"rediss+cluster://127.0.0.1:{proxy.port}"
+        store = RedisStore(f"{url}?ssl_ca_certs={trusted}", timeout=HANG)
+        assert store.set("g:a", b"data", 60)
+        assert store.get("g:a") == b"data"
+        assert asyncio.run(store.aget("g:a")) == b"data"
+        assert proxy.connections == 3
+        store.close()
+        stranger = RedisStore(url, timeout=HANG)
+        with pytest.raises(StoreUnavailable, match="no node of the cluster tells"):
+            stranger.get("g:a")
+        assert until(lambda: servers.clients() == 0)
 
 
 def test_a_server_that_is_no_cluster(server: Server, asks: Callable[..., Asker]) -> None:

@@ -12,7 +12,7 @@ import pytest
 import redis
 from redis_chaos import FakeServer, Proxy
 from redis_groups import SERVICE, WatchedServers, is_primary
-from redis_servers import HANG, Server, free_port, until
+from redis_servers import HANG, Server, free_port, running, until
 from twins import World, worlds
 
 from llmcache import RedisCacheBackend, StoreUnavailable
@@ -148,9 +148,7 @@ def test_a_primary_that_became_a_replica_is_left(
 
 
 def test_passwords() -> None:
-    watched = WatchedServers(password="hunter2", sentinel_password="hunter3")
-    try:
-        watched.start()
+    with running(WatchedServers(password="hunter2", sentinel_password="hunter3")) as watched:
         right = watched.url.replace("//", "//:hunter2@")
         options = "?sentinel_password=hunter3"
         store = RedisStore(right + options, timeout=HANG)
@@ -169,8 +167,6 @@ def test_passwords() -> None:
                     call()
                 assert "hunter" not in str(refusal.value)
             store.close()
-    finally:
-        watched.remove()
 
 
 def test_who_may_not_ask_for_the_role_asks_for_answers(
