@@ -146,16 +146,17 @@ def name_in_store(cached: Any, request: dict[str, Any]) -> str:
 
 def _both(command: Row, memory: Row) -> Row:
     """Return a row that does one and then the other."""
+    one, other = command.call, memory.call
 
     def call() -> Any:
-        command.call()
-        return memory.call()
+        one()
+        return other()
 
     async def acall() -> Any:
-        result = command.call()
+        result = one()
         if command.awaited:
             await result
-        return await memory.call()
+        return await other()
 
     return Row(
         name=f"{command.name} + {memory.name}",
