@@ -1,12 +1,14 @@
-"""A server of its own for each test that breaks it, and one for all that do not."""
+"""Servers, one for each test that breaks it and one for all that do not, and SQLite files."""
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
 import ipaddress
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -14,6 +16,12 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from redis_groups import ClusterServers, WatchedServers
 from redis_servers import Server, running, serving
+from stand_ins import FakeClock
+
+from backends.asker import Asker
+from llmcache.backends.sqlite import SQLiteStore
+
+Make = Callable[..., SQLiteStore]
 
 
 @pytest.fixture(scope="session", params=["valkey", "redis"])
@@ -94,3 +102,29 @@ def tls(certificate: tuple[Path, Path]) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(*certificate)
     return context
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "made" / "answers.db"
+
+
+@pytest.fixture
+def make(path: Path, clock: FakeClock) -> Iterator[Make]:
+    """Makes stores that wait for long, since the machine may be busy."""
+    stores: list[SQLiteStore] = []
+
+    def make(where: Path = path, **options: Any) -> SQLiteStore:
+        store = SQLiteStore(where, **{"clock": clock.clock, "timeout": 30.0, **options})
+        stores.append(store)
+        return store
+
+    yield make
+    for store in stores:
+        store.close()
+
+
+@pytest.fixture(params=[False, True], ids=["sync", "async"])
+def open_store(request: pytest.FixtureRequest, make: Make) -> Iterator[Callable[..., Asker]]:
+    with asyncio.Runner() as runner:
+        yield lambda **options: Asker(make(**options), runner if request.param else None)

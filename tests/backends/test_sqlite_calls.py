@@ -60,11 +60,6 @@ def world(request: pytest.FixtureRequest) -> World:
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "made" / "answers.db"
-
-
-@pytest.fixture
 def callers(world: World, path: Path) -> Iterator[Ask]:
     made: list[Caller] = []
 
