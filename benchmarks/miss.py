@@ -36,11 +36,12 @@ def tables(effort: Effort) -> list[Table]:
 
 def _added(what: str, answer: Any, effort: Effort) -> Table:
     alone = function(answer, awaited=False, copied=False)
+    write = _writer(answer)
     store: dict[bytes, bytes] = {}
 
     def floor(**request: Any) -> Any:
         value = alone(**request)
-        store[digest(request)] = _written(value)
+        store[digest(request)] = write(value)
         return value
 
     rows = [
@@ -70,11 +71,12 @@ def _added(what: str, answer: Any, effort: Effort) -> Table:
     )
 
 
-def _written(answer: Any) -> bytes:
+def _writer(answer: Any) -> Callable[[Any], bytes]:
+    """Return what makes bytes of such answers."""
     if isinstance(answer, str):
-        return orjson.dumps(answer)
-    data: str = answer.model_dump_json()
-    return data.encode()
+        return orjson.dumps
+    dump = type(answer).model_dump_json
+    return lambda answer: dump(answer).encode()
 
 
 def _llmcache(function: Any) -> Any:
