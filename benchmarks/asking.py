@@ -1,4 +1,4 @@
-"""How a function behind a cache is asked: the same again, something new, or many things in turn."""
+"""How a function behind a cache is asked: the same again, something new, in turn, at once."""
 
 from __future__ import annotations
 

@@ -77,6 +77,19 @@ def replace(path: Path) -> None:
     other.replace(path)
 
 
+HARMS = (
+    remove_file,
+    remove_journal,
+    remove_all_files,
+    remove_directory,
+    truncate,
+    empty,
+    overwrite_all,
+    overwrite_pages,
+    replace,
+)
+
+
 @contextmanager
 def locked(path: Path, *statements: str) -> Iterator[Callable[[], None]]:
     """Have another process execute *statements*; what they lock is locked until the end.

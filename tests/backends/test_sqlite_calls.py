@@ -25,19 +25,15 @@ from twins import World
 from backends.sqlite_calls import Caller, answer, in_a_process, say
 from backends.sqlite_harm import (
     EVERYBODY,
+    HARMS,
     WRITERS,
     change,
     disk,
-    empty,
     full,
     locked,
     overwrite_all,
-    overwrite_pages,
     read_only,
-    remove_all_files,
     remove_directory,
-    remove_file,
-    remove_journal,
     replace,
     rows,
     truncate,
@@ -422,19 +418,6 @@ def test_a_file_of_garbage_breaks_no_call(callers: Ask, path: Path, log: Log, si
         : bool(size)
     ]
     assert len(log.take()) == bool(size)
-
-
-HARMS = [
-    remove_file,
-    remove_journal,
-    remove_all_files,
-    remove_directory,
-    truncate,
-    empty,
-    overwrite_all,
-    overwrite_pages,
-    replace,
-]
 
 
 @pytest.mark.usefixtures("impatient")

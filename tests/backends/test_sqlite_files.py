@@ -22,17 +22,11 @@ from llmcache.errors import LLMCacheError, StoreUnusable
 
 from .asker import Asker
 from .sqlite_harm import (
+    HARMS,
     change,
     empty,
-    overwrite_all,
-    overwrite_pages,
     remove_all_files,
-    remove_directory,
-    remove_file,
-    remove_journal,
-    replace,
     rows,
-    truncate,
 )
 
 Make = Callable[..., SQLiteStore]
@@ -142,20 +136,7 @@ def test_files_that_keep_breaking_are_an_error(
         make().get("g:a")
 
 
-@pytest.mark.parametrize(
-    "harm",
-    [
-        remove_file,
-        remove_journal,
-        remove_all_files,
-        remove_directory,
-        truncate,
-        empty,
-        overwrite_all,
-        overwrite_pages,
-        replace,
-    ],
-)
+@pytest.mark.parametrize("harm", HARMS)
 def test_it_heals_when_the_file_is_harmed_under_it(
     open_store: Open, make: Make, path: Path, harm: Callable[[Path], None]
 ) -> None:
