@@ -40,6 +40,16 @@ def test_a_url_says_where_the_server_is(url: str, arguments: dict[str, Any]) -> 
 
 
 @pytest.mark.parametrize(
+    ("word", "meant"),
+    [("true", True), ("1", True), ("yes", True), ("false", False), ("0", False), ("no", False)],
+)
+def test_a_flag_is_one_of_six_words(word: str, meant: bool) -> None:
+    assert parse_address(f"rediss://h?ssl_check_hostname={word}").tls == {
+        "ssl_check_hostname": meant
+    }
+
+
+@pytest.mark.parametrize(
     ("url", "places"),
     [
         ("redis+cluster://one", [("one", 6379)]),
