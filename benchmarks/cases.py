@@ -66,6 +66,9 @@ def tool(number: int) -> dict[str, Any]:
     return {"type": "function", "function": function}
 
 
+TEXT = prose(600, seed=1)
+SHORT_TEXT = prose(200, seed=1)
+
 TWO_MESSAGES: dict[str, Any] = {
     "messages": messages(2, 80),
     "model": MODEL,
@@ -153,3 +156,10 @@ def typical_completion(*, quick: bool) -> Exchange:
     chat = of_kind(exchanges(quick=quick), "openai.chat")
     texts = [e for e in chat if e.answer.choices[0].message.content and validates(e)]
     return sorted(texts, key=lambda exchange: len(orjson.dumps(exchange.body)))[len(texts) // 2]
+
+
+def answers(*, quick: bool) -> dict[str, Any]:
+    """Return a text and a typical ChatCompletion, each under its description."""
+    completion = typical_completion(quick=quick)
+    size = len(orjson.dumps(completion.body))
+    return {"a text": TEXT, f"a ChatCompletion of {size:,} bytes": completion.answer}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 from benchmarks.check import faults, function
@@ -74,8 +73,3 @@ def enter(
             contest.notes[peer.title] = "; ".join(wrong)
             contest.rows.append(Row(name=peer.title, call=call, awaited=peer.awaited))
     return contest
-
-
-def asking(request: dict[str, Any]) -> Callable[[Any], Callable[[], Any]]:
-    """Return what makes calls with *request*, one after another the same."""
-    return lambda cached: partial(cached, **request)

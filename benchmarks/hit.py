@@ -16,8 +16,9 @@ import openai
 import orjson
 
 from benchmarks import cases, lengths, peers, recorded, together
+from benchmarks.asking import again
 from benchmarks.check import faults, function
-from benchmarks.contest import asking, enter
+from benchmarks.contest import enter
 from benchmarks.floor import FLOOR, floor
 from benchmarks.tables import Table, amount, budget
 from benchmarks.timing import Effort, Row, compare
@@ -25,7 +26,6 @@ from llmcache import llm_cached
 
 TEXT_BUDGET = 3.0
 OBJECT_BUDGET = 2.0
-TEXT = cases.prose(600, seed=1)
 
 _REQUEST = cases.TWO_MESSAGES
 
@@ -35,7 +35,7 @@ def tables(effort: Effort) -> list[Table]:
     completion = cases.typical_completion(quick=effort.quick)
     body = orjson.dumps(completion.body)
     return [
-        _one("Hit: 2 messages, a text", TEXT, orjson.dumps(TEXT), orjson.loads, effort),
+        _one("Hit: 2 messages, a text", cases.TEXT, orjson.dumps(cases.TEXT), orjson.loads, effort),
         _one(
             f"Hit: 2 messages, a ChatCompletion of {amount(len(body))} bytes",
             completion.answer,
@@ -54,7 +54,7 @@ def _one(
 ) -> Table:
     most = TEXT_BUDGET if isinstance(answer, str) else OBJECT_BUDGET
     rows = [Row(name=FLOOR, call=floor(_REQUEST, data, read)), *_ours(answer)]
-    contest = enter(peers.PEERS, answer, asking(_REQUEST))
+    contest = enter(peers.PEERS, answer, again(_REQUEST))
     found = compare(rows + contest.rows, base=FLOOR, effort=effort)
     wrong = {
         "llmcache": faults(llm_cached(strict=True), answer, awaited=False),

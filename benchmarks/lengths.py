@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import orjson
 
 from benchmarks import cases, peers
+from benchmarks.asking import again
 from benchmarks.check import function
-from benchmarks.contest import asking, enter
+from benchmarks.contest import enter
 from benchmarks.floor import FLOOR, floor
 from benchmarks.tables import Table, amount, duration, ratio
 from benchmarks.timing import Effort, Row, compare
 from llmcache import llm_cached
 
-TEXT = cases.prose(600, seed=1)
 SIZES = ("2 messages", "20 messages, 8 tools", "one text", "4,000 messages")
 
 
 def table(effort: Effort) -> Table:
     """A row for each cache, a column for each size of request."""
-    effort = Effort(rounds=max(7, effort.rounds // 4), slot=effort.slot, quick=effort.quick)
+    effort = replace(effort, rounds=max(7, effort.rounds // 4))
     requests = {size: {"tools": [], **cases.requests()[size]} for size in SIZES}
     columns = {size: _column(request, effort) for size, request in requests.items()}
     names = dict.fromkeys(name for cells, _ in columns.values() for name in cells)
@@ -40,11 +41,11 @@ def table(effort: Effort) -> Table:
 
 def _column(request: dict[str, Any], effort: Effort) -> tuple[dict[str, str], dict[str, str]]:
     """Return the cells of one size, and the notes, both by the names of the rows."""
-    contest = enter(peers.PEERS, TEXT, asking(request), tools=True)
-    complete = llm_cached(strict=True)(function(TEXT, awaited=False, tools=True))
+    contest = enter(peers.PEERS, cases.TEXT, again(request), tools=True)
+    complete = llm_cached(strict=True)(function(cases.TEXT, awaited=False, tools=True))
     complete(**request)
     rows = [
-        Row(name=FLOOR, call=floor(request, orjson.dumps(TEXT), orjson.loads)),
+        Row(name=FLOOR, call=floor(request, orjson.dumps(cases.TEXT), orjson.loads)),
         Row(name="llmcache", call=partial(complete, **request)),
         *contest.rows,
     ]

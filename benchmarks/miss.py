@@ -6,7 +6,6 @@ the value as bytes, and both in a dict.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -15,40 +14,29 @@ from typing import Any
 import orjson
 
 from benchmarks import cases, peers
+from benchmarks.asking import anew
+from benchmarks.bare import ALONE
 from benchmarks.check import function, new_name
 from benchmarks.contest import enter
 from benchmarks.floor import FLOOR, digest
-from benchmarks.tables import Table, amount, duration
+from benchmarks.tables import Table, duration
 from benchmarks.timing import Effort, Row, compare
 from llmcache import llm_cached
 from llmcache.codec.frame import Entry, Frame
 from llmcache.codec.size import exceeds
 from llmcache.codec.tree import decode, encode, same
 
-ALONE = "the function alone"
-TEXT = cases.prose(600, seed=1)
-
 
 def tables(effort: Effort) -> list[Table]:
     """Return the tables of this question."""
-    completion = cases.typical_completion(quick=effort.quick)
-    size = amount(len(orjson.dumps(completion.body)))
-    dump = type(completion.answer).model_dump_json
-    cases_of = {
-        "a text": (TEXT, orjson.dumps),
-        f"a ChatCompletion of {size} bytes": (completion.answer, lambda a: dump(a).encode()),
-    }
-    return [
-        *(
-            _added(f"Miss: 2 messages, {what}", answer, write, effort)
-            for what, (answer, write) in cases_of.items()
-        ),
-        _parts({what: answer for what, (answer, _) in cases_of.items()}, effort),
-    ]
+    answers = cases.answers(quick=effort.quick)
+    added = [_added(what, answer, effort) for what, answer in answers.items()]
+    return [*added, _parts(answers, effort)]
 
 
-def _added(title: str, answer: Any, write: Callable[[Any], bytes], effort: Effort) -> Table:
+def _added(what: str, answer: Any, effort: Effort) -> Table:
     alone = function(answer, awaited=False, copied=False)
+    write = _writer(answer)
     store: dict[bytes, bytes] = {}
 
     def floor(**request: Any) -> Any:
@@ -57,21 +45,21 @@ def _added(title: str, answer: Any, write: Callable[[Any], bytes], effort: Effor
         return value
 
     rows = [
-        Row(name=ALONE, call=_asking(alone)),
-        Row(name=FLOOR, call=_asking(floor)),
-        Row(name="llmcache", call=_asking(_llmcache(alone))),
+        Row(name=ALONE, call=anew(alone)),
+        Row(name=FLOOR, call=anew(floor)),
+        Row(name="llmcache", call=anew(_llmcache(alone))),
         Row(
             name="llmcache (async)",
-            call=_asking(_llmcache(function(answer, awaited=True, copied=False))),
+            call=anew(_llmcache(function(answer, awaited=True, copied=False))),
             awaited=True,
         ),
     ]
-    contest = enter(peers.PEERS, answer, _asking, needs_hit=False)
+    contest = enter(peers.PEERS, answer, anew, needs_hit=False)
     found = compare(rows + contest.rows, base=ALONE, effort=effort)
     del found[ALONE]
     least = found[FLOOR].added
     return Table(
-        title=title,
+        title=f"Miss: 2 messages, {what}",
         text="What a call takes longer than the function alone.",
         head=["cache", "added", "ratio", "note"],
         rows=contest.cells(
@@ -83,14 +71,16 @@ def _added(title: str, answer: Any, write: Callable[[Any], bytes], effort: Effor
     )
 
 
+def _writer(answer: Any) -> Callable[[Any], bytes]:
+    """Return what makes bytes of such answers."""
+    if isinstance(answer, str):
+        return orjson.dumps
+    dump = type(answer).model_dump_json
+    return lambda answer: dump(answer).encode()
+
+
 def _llmcache(function: Any) -> Any:
     return llm_cached(name=new_name(), max_size=peers.MAX_SIZE, strict=True)(function)
-
-
-def _asking(cached: Callable[..., Any]) -> Callable[[], Any]:
-    """Return a function that asks another question each time."""
-    numbers = itertools.count()
-    return lambda: cached(**cases.chat(f"question {next(numbers)}"))
 
 
 def _parts(answers: dict[str, Any], effort: Effort) -> Table:

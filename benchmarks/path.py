@@ -32,8 +32,6 @@ from llmcache.keys.canonical import canonical
 from llmcache.policy import judge
 from llmcache.ports import SyncPort, drive
 
-TEXT = cases.prose(600, seed=1)
-
 _REQUEST = cases.TWO_MESSAGES
 _SORTED = orjson.OPT_SORT_KEYS
 _sha256 = hashlib.sha256
@@ -73,7 +71,7 @@ def tables(effort: Effort) -> list[Table]:
     body = orjson.dumps(completion.body)
     read = type(completion.answer).model_validate_json
     answers: dict[str, tuple[Any, Callable[[], Any]]] = {
-        "a text": (TEXT, partial(orjson.loads, orjson.dumps(TEXT))),
+        "a text": (cases.TEXT, partial(orjson.loads, orjson.dumps(cases.TEXT))),
         f"ChatCompletion, {amount(len(body))} bytes": (completion.answer, partial(read, body)),
     }
     with tempfile.TemporaryDirectory(prefix="benchmarks-") as folder:

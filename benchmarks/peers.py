@@ -15,6 +15,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from benchmarks.tables import titled
+
 Function: TypeAlias = Callable[..., Any]
 """Takes ``messages``, ``model`` and ``temperature``, by name."""
 
@@ -51,7 +53,7 @@ class Peer:
     @property
     def title(self) -> str:
         """The name, and how it is used."""
-        return f"{self.name} (async)" if self.awaited else self.name
+        return titled(self.name, self.awaited)
 
 
 def json_key(**request: Any) -> str:
@@ -205,8 +207,11 @@ def langchain_model(function: Function, cache: Any) -> Function:
 
 
 def _litellm(function: Function) -> Function:
+    return litellm_completion(function, _litellm_cache())
+
+
+def litellm_completion(function: Function, cache: Any) -> Function:
     """What `litellm.completion` does with a request and a response; a text is put in a dict."""
-    cache = _litellm_cache()
 
     def ask(**request: Any) -> Any:
         answer = cache.get_cache(**request)

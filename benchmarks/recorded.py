@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from statistics import median, quantiles
 from typing import Any
@@ -21,7 +22,7 @@ BUDGET = 2.0
 
 def table(effort: Effort) -> Table:
     """Every recorded answer, against pydantic, which has a valid body to read where it refuses."""
-    effort = Effort(rounds=max(15, effort.rounds // 4), slot=effort.slot / 2, quick=effort.quick)
+    effort = replace(effort, rounds=max(15, effort.rounds // 4), slot=effort.slot / 2)
     rows = []
     for kind in cases.SDK_KINDS:
         answered = cases.of_kind(cases.exchanges(quick=effort.quick), kind)

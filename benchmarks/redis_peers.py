@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from benchmarks.peers import Function, Peer, langchain_model
+from benchmarks.peers import Function, Peer, langchain_model, litellm_completion
 
 
 def peers(port: int) -> tuple[Peer, ...]:
@@ -32,11 +32,6 @@ def peers(port: int) -> tuple[Peer, ...]:
     )
 
 
-def by_title(port: int, title: str) -> Peer:
-    """Return one of `peers`."""
-    return next(peer for peer in peers(port) if peer.title == title)
-
-
 def _langchain(port: int, function: Function) -> Function:
     import redis
     from langchain_community.cache import RedisCache
@@ -50,16 +45,7 @@ def _litellm(port: int, function: Function) -> Function:
     from litellm.caching.caching import Cache, LiteLLMCacheType
 
     cache = Cache(type=LiteLLMCacheType.REDIS, host="127.0.0.1", port=str(port), password="")
-
-    def ask(**request: Any) -> Any:
-        answer = cache.get_cache(**request)
-        if answer is None:
-            answer = function(**request)
-            cache.add_cache({"text": answer} if type(answer) is str else answer, **request)
-            return answer
-        return answer["text"] if answer.keys() == {"text"} else answer
-
-    return ask
+    return litellm_completion(function, cache)
 
 
 def _cashews(port: int, function: Function) -> Function:

@@ -49,6 +49,11 @@ class Table:
         return [max(len(cell or "-") for cell in column) for column in columns]
 
 
+def titled(name: str, awaited: bool) -> str:
+    """Return the name of a row, with how it is used."""
+    return f"{name} (async)" if awaited else name
+
+
 def duration(seconds: float) -> str:
     """Return a duration in the unit that suits it."""
     for unit, size in (("s", 1.0), ("ms", 1e-3)):

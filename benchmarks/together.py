@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import orjson
 
 from benchmarks import cases, peers
+from benchmarks.asking import again, at_once
 from benchmarks.check import function
-from benchmarks.contest import asking, enter
+from benchmarks.contest import enter
 from benchmarks.floor import FLOOR, floor
 from benchmarks.tables import Table, budget, duration, ratio
 from benchmarks.timing import Effort, Row, compare
@@ -22,7 +24,6 @@ BUDGET = 3.0
 THREADS = 8
 EACH = 100
 TASKS = 1000
-TEXT = cases.prose(600, seed=1)
 LLMCACHE = "llmcache"
 
 _REQUEST = cases.TWO_MESSAGES
@@ -30,9 +31,9 @@ _REQUEST = cases.TWO_MESSAGES
 
 def table(effort: Effort) -> Table:
     """Each row is against the floor in the same setting."""
-    effort = Effort(rounds=max(5, effort.rounds // 4), slot=effort.slot, quick=effort.quick)
-    contest = enter(peers.PEERS, TEXT, asking(_REQUEST))
-    least = floor(_REQUEST, orjson.dumps(TEXT), orjson.loads)
+    effort = replace(effort, rounds=max(5, effort.rounds // 4))
+    contest = enter(peers.PEERS, cases.TEXT, again(_REQUEST))
+    least = floor(_REQUEST, orjson.dumps(cases.TEXT), orjson.loads)
 
     async def afloor() -> Any:
         return least()
@@ -48,7 +49,7 @@ def table(effort: Effort) -> Table:
             "awaited one after another": [
                 Row(name=name, call=call, awaited=True) for name, call in awaited.items()
             ],
-            f"{TASKS} tasks": [_tasks(name, call) for name, call in awaited.items()],
+            f"{TASKS} tasks": [at_once(name, call, TASKS) for name, call in awaited.items()],
         }.items():
             for name, timing in compare(rows, base=FLOOR, effort=effort).items():
                 note = contest.notes.get(name, "")
@@ -66,7 +67,7 @@ def table(effort: Effort) -> Table:
 
 def _asked(*, awaited: bool) -> Callable[[], Any]:
     """Return what hits."""
-    complete = partial(llm_cached(strict=True)(function(TEXT, awaited=awaited)), **_REQUEST)
+    complete = partial(llm_cached(strict=True)(function(cases.TEXT, awaited=awaited)), **_REQUEST)
     asyncio.run(complete()) if awaited else complete()
     return complete
 
@@ -80,13 +81,4 @@ def _threads(name: str, pool: ThreadPoolExecutor, call: Callable[[], Any]) -> Ro
         name=name,
         call=lambda: list(pool.map(work, range(THREADS))),
         operations=THREADS * EACH,
-    )
-
-
-def _tasks(name: str, call: Callable[[], Any]) -> Row:
-    return Row(
-        name=name,
-        call=lambda: asyncio.gather(*(call() for _ in range(TASKS))),
-        awaited=True,
-        operations=TASKS,
     )

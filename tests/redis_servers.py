@@ -11,9 +11,9 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import pytest
 import redis
@@ -175,10 +175,28 @@ def require(name: str) -> str:
     return program
 
 
+class Startable(Protocol):
+    """A server, or several that act as one."""
+
+    def start(self) -> Any: ...
+
+    def remove(self) -> None: ...
+
+
+S = TypeVar("S", bound=Startable)
+
+
+@contextmanager
+def running(servers: S) -> Iterator[S]:
+    """Start *servers*, and end them."""
+    try:
+        servers.start()
+        yield servers
+    finally:
+        servers.remove()
+
+
 def serving(*options: str, name: str = "valkey") -> Iterator[Server]:
     """Yield a server that runs, and end it."""
-    server = Server(require(name), *options)
-    try:
-        yield server.start()
-    finally:
-        server.remove()
+    with running(Server(require(name), *options)) as server:
+        yield server

@@ -47,22 +47,7 @@ def call(recording: Recording, provider: LoopbackProvider) -> Any:
 
 
 async def acall(recording: Recording, provider: LoopbackProvider) -> Any:
-    """Do what `call` does, through the SDK's asynchronous client.
-
-    Args:
-        recording: An exchange that is not a stream.
-        provider: A started provider that serves it.
-
-    Returns:
-        The object that the SDK makes of the recorded response.
-
-    Raises:
-        ValueError: The recording is a stream.
-        Exception: The SDK's own, such as `openai.NotFoundError`, for a recorded error.
-
-    Example:
-        answer = await acall(recording, provider)
-    """
+    """Do what `call` does, through the asynchronous client of the SDK."""
     async with _async_client(recording, provider) as client:
         return await _method(recording, client)()
 

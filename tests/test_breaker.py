@@ -83,6 +83,21 @@ def test_one_failure_that_takes_the_time_of_a_call_opens_it(breaker: Breaker) ->
     assert breaker.turns_away()
 
 
+def test_it_is_slow_while_it_is_open_and_failures_took_the_time_of_a_call(
+    breaker: Breaker, probe: Probed, clock: FakeClock
+) -> None:
+    fail(breaker)
+    assert breaker.is_open
+    assert not breaker.is_slow
+    fail(breaker, 1, seconds=0.1)
+    assert breaker.is_slow
+    probe.fails = False
+    clock.advance(FIRST_PAUSE)
+    breaker.turns_away()
+    probe.run()
+    assert not breaker.is_slow
+
+
 def test_the_time_of_failures_on_end_adds_up(breaker: Breaker) -> None:
     fail(breaker, 1, seconds=0.06)
     breaker.worked()
@@ -166,16 +181,15 @@ def test_pauses_are_short_again_the_next_time(
     for _ in range(2):
         probe.fails = True
         fail(breaker)
-        for pause in (FIRST_PAUSE, LONGEST_PAUSE, LONGEST_PAUSE):
+        for pause in (FIRST_PAUSE, LONGEST_PAUSE):
             assert breaker.turns_away()
             assert not probe.waiting
             clock.advance(pause)
             breaker.turns_away()
             assert len(probe.waiting) == 1
-            probe.fails = pause is not LONGEST_PAUSE
+            probe.fails = pause is FIRST_PAUSE
             probe.run()
-            if not breaker.is_open:
-                break
+        assert not breaker.is_open
 
 
 def test_it_is_back_within_the_longest_pause(

@@ -190,6 +190,14 @@ def test_functions_that_are_gone_still_count() -> None:
     assert stats() == Stats(hits=1, misses=2, stored=2, size=1, bytes=size, time_saved=saved)
 
 
+def test_functions_that_go_at_once_still_count() -> None:
+    functions = [shout() for _ in range(3)]
+    assert [function("hi") for function in functions] == ["HI"] * 3
+    functions.clear()
+    gc.collect()
+    assert stats().misses == 3
+
+
 def test_a_reset_sets_everything_to_zero_and_keeps_answers() -> None:
     gone, function = shout(), shout()
     gone("hi")

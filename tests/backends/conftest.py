@@ -1,22 +1,27 @@
-"""A server of its own for each test that breaks it, and one for all that do not."""
+"""Servers, one for each test that breaks it and one for all that do not, and SQLite files."""
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
 import ipaddress
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from redis_groups import ClusterServers, WatchedServers
-from redis_servers import Server, serving
+from redis_servers import Server, running, serving
+from stand_ins import FakeClock
 
-T = TypeVar("T", ClusterServers, WatchedServers)
+from backends.asker import Asker
+from llmcache.backends.sqlite import SQLiteStore
+
+Make = Callable[..., SQLiteStore]
 
 
 @pytest.fixture(scope="session", params=["valkey", "redis"])
@@ -26,30 +31,27 @@ def shared_server(request: pytest.FixtureRequest) -> Iterator[Server]:
 
 @pytest.fixture(scope="session")
 def shared_cluster() -> Iterator[ClusterServers]:
-    yield from _while_it_runs(ClusterServers())
+    with running(ClusterServers()) as servers:
+        yield servers
 
 
 @pytest.fixture(scope="session")
 def shared_watched() -> Iterator[WatchedServers]:
-    yield from _while_it_runs(WatchedServers())
+    with running(WatchedServers()) as servers:
+        yield servers
 
 
 @pytest.fixture
 def cluster() -> Iterator[ClusterServers]:
     """One whose first primary has a replica."""
-    yield from _while_it_runs(ClusterServers(replica=True))
+    with running(ClusterServers(replica=True)) as servers:
+        yield servers
 
 
 @pytest.fixture
 def watched() -> Iterator[WatchedServers]:
-    yield from _while_it_runs(WatchedServers())
-
-
-def _while_it_runs(servers: T) -> Iterator[T]:
-    try:
-        yield servers.start()
-    finally:
-        servers.remove()
+    with running(WatchedServers()) as servers:
+        yield servers
 
 
 @pytest.fixture
@@ -100,3 +102,29 @@ def tls(certificate: tuple[Path, Path]) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(*certificate)
     return context
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "made" / "answers.db"
+
+
+@pytest.fixture
+def make(path: Path, clock: FakeClock) -> Iterator[Make]:
+    """Makes stores that wait for long, since the machine may be busy."""
+    stores: list[SQLiteStore] = []
+
+    def make(where: Path = path, **options: Any) -> SQLiteStore:
+        store = SQLiteStore(where, **{"clock": clock.clock, "timeout": 30.0, **options})
+        stores.append(store)
+        return store
+
+    yield make
+    for store in stores:
+        store.close()
+
+
+@pytest.fixture(params=[False, True], ids=["sync", "async"])
+def open_store(request: pytest.FixtureRequest, make: Make) -> Iterator[Callable[..., Asker]]:
+    with asyncio.Runner() as runner:
+        yield lambda **options: Asker(make(**options), runner if request.param else None)

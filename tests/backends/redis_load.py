@@ -6,7 +6,6 @@ import asyncio
 import statistics
 import threading
 import time
-from types import TracebackType
 from typing import Any
 
 from redis_servers import HANG, until
@@ -52,12 +51,7 @@ class Load:
             thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         self._over.set()
         for thread in self._threads:
             thread.join(HANG)

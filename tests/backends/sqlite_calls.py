@@ -15,8 +15,6 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from hashlib import sha256
 from pathlib import Path
@@ -126,65 +124,6 @@ class Caller:
     def stores_soon(self) -> float:
         """Ask something new until it is kept; return after how many seconds."""
         return self.hits_soon(f"new after {self.calls}")
-
-
-@contextmanager
-def locked(path: Path, *statements: str) -> Iterator[None]:
-    """Have another process execute *statements*, and what they lock stay locked."""
-    code = (
-        "import sqlite3, sys\n"
-        f"connection = sqlite3.connect({str(path)!r}, isolation_level=None)\n"
-        f"for statement in {statements!r}: connection.execute(statement)\n"
-        "print('locked', flush=True)\n"
-        "sys.stdin.read()\n"
-    )
-    with subprocess.Popen(
-        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as child:
-        assert child.stdout is not None and child.stdin is not None
-        assert child.stdout.readline() == "locked\n"
-        try:
-            yield
-        finally:
-            child.communicate()
-
-
-@contextmanager
-def disk(where: Path, megabytes: int = 3) -> Iterator[Path]:
-    """Mount a disk of that size."""
-    where.mkdir()
-    size = f"size={megabytes}m"
-    subprocess.run(["mount", "-t", "tmpfs", "-o", size, "tmpfs", where], check=True)
-    try:
-        yield where
-    finally:
-        subprocess.run(["umount", "--lazy", where], check=True)
-
-
-@contextmanager
-def full(where: Path, but: int = 0) -> Iterator[None]:
-    """Leave no room on the disk, *but* so many bytes."""
-    filler = where / "filler"
-    descriptor = os.open(filler, os.O_WRONLY | os.O_CREAT)
-    with suppress(OSError):
-        while True:
-            os.write(descriptor, bytes(4096))
-    os.ftruncate(descriptor, os.fstat(descriptor).st_size - but)
-    os.close(descriptor)
-    try:
-        yield
-    finally:
-        filler.unlink()
-
-
-@contextmanager
-def read_only(where: Path) -> Iterator[None]:
-    """Have the disk take nothing, unless somebody has a file open for writing."""
-    subprocess.run(["mount", "-o", "remount,ro", where], check=True)
-    try:
-        yield
-    finally:
-        subprocess.run(["mount", "-o", "remount,rw", where], check=True)
 
 
 def in_a_process(*arguments: object, before: tuple[str, ...] = ()) -> subprocess.Popen[str]:

@@ -33,8 +33,6 @@ from llmcache import (
 )
 from llmcache.backends.base import SlowTransfer
 from llmcache.backends.redis import Count, RedisStore
-from llmcache.backends.redis_address import parse_address
-from llmcache.backends.registry import open_store
 from llmcache.guard import Guard, GuardedVisit
 from llmcache.ports import SyncPort, drive
 
@@ -59,74 +57,6 @@ def store(url: str) -> Iterator[RedisStore]:
 def client(shared_server: Server) -> Iterator[redis.Redis]:
     with shared_server.client as client:
         yield client
-
-
-@pytest.mark.parametrize(
-    ("url", "arguments"),
-    [
-        ("redis", {"host": "localhost", "port": 6379, "db": 0}),
-        ("redis://", {"host": "localhost", "port": 6379, "db": 0}),
-        ("redis://cache:7000/3", {"host": "cache", "port": 7000, "db": 3}),
-        ("redis://cache/3?db=4", {"db": 4}),
-        ("redis://[::1]:7000", {"host": "::1", "port": 7000}),
-        ("redis://user:p%40ss@cache", {"username": "user", "password": "p@ss"}),
-        ("redis://:p:w@cache", {"username": None, "password": "p:w"}),
-        ("redis://user@cache", {"username": "user", "password": None}),
-        ("unix:///run/my%20socket?db=2", {"path": "/run/my socket", "db": 2}),
-        ("unix://user:pw@/run/socket", {"path": "/run/socket", "password": "pw"}),
-        (
-            "rediss://h?ssl_cert_reqs=none&ssl_check_hostname=no&ssl_ca_certs=/a",
-            {"ssl_cert_reqs": "none", "ssl_check_hostname": False, "ssl_ca_certs": "/a"},
-        ),
-    ],
-)
-def test_a_url_says_where_the_server_is(url: str, arguments: dict[str, Any]) -> None:
-    found = parse_address(url).arguments()
-    assert {name: found[name] for name in arguments} == arguments
-
-
-@pytest.mark.parametrize(
-    "url",
-    [
-        "http://host",
-        "redis://host/one",
-        "redis://host:port",
-        "redis://host:70000",
-        "redis://host:1:2",
-        "redis://ho st",
-        "redis://host?db=-1",
-        "redis://host?db=٣",
-        "redis://host?socket_timeout=5",
-        "redis://host?ssl_ca_certs=/a",
-        "rediss://host?ssl_cert_reqs=maybe",
-        "rediss://host?ssl_check_hostname=maybe",
-        "unix://host/path",
-        "unix://",
-        "unix",
-    ],
-)
-def test_a_url_that_cannot_be_meant_is_refused(url: str) -> None:
-    with pytest.raises(ConfigurationError, match=r"^backend: "):
-        RedisStore(url)
-
-
-def test_an_address_shows_no_password() -> None:
-    assert "hunter2" not in repr(parse_address("redis://user:hunter2@host"))
-
-
-def test_a_backend_url_has_the_options_of_the_store() -> None:
-    store = open_store(
-        "redis://host/1?prefix=p:&timeout=0.5&connect_timeout=2&max_connections=3&ttl=5", NOW
-    )
-    assert isinstance(store, RedisStore)
-    assert (store.prefix, store.timeout) == ("p:", 0.5)
-    assert (store.connect_timeout, store.max_connections) == (2, 3)
-    assert isinstance(open_store("rediss://host?ssl_cert_reqs=none&db=1", NOW), RedisStore)
-    assert isinstance(open_store("unix:///run/socket?db=1", NOW), RedisStore)
-    with pytest.raises(ConfigurationError, match=r"has no option 'socket_timeout'; it has .*db"):
-        open_store("redis://host?socket_timeout=1", NOW)
-    with pytest.raises(ConfigurationError, match="max_connections"):
-        RedisStore("redis://host", max_connections=0)
 
 
 def test_without_redis_py_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

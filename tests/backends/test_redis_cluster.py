@@ -15,18 +15,17 @@ import pytest
 import redis
 from redis_chaos import InThread, Proxy
 from redis_groups import SLOTS, ClusterServers, is_primary
-from redis_servers import HANG, Server, free_port, until
+from redis_servers import HANG, Server, free_port, running, until
 from twins import World, worlds
 
-import llmcache
-from llmcache import Clock, ConfigurationError, RedisCacheBackend, StoreUnavailable
+from llmcache import RedisCacheBackend, StoreUnavailable
 from llmcache.backends.base import PartUnavailable
 from llmcache.backends.redis import Count, RedisStore
 from llmcache.backends.redis_address import parse_nodes
 from llmcache.backends.redis_cluster import Cluster
 from llmcache.backends.redis_slots import Range, find_slots, parse_slots, slot_of
-from llmcache.backends.registry import open_store
 
+from .asker import Asker
 from .redis_load import Load
 
 LATE = 0.2
@@ -38,35 +37,15 @@ BACK = 4.0
 KEYS = [f"g:{number}" for number in range(32)]
 
 
-class Asker:
-    """Calls a store's blocking or awaitable methods, on one event loop."""
-
-    def __init__(self, store: RedisStore, *, awaited: bool) -> None:
-        self.store = store
-        self.awaited = awaited
-        self.runner = asyncio.Runner()
-        self._closed = False
-
-    def __call__(self, method: str, *arguments: Any) -> Any:
-        if self.awaited:
-            return self.runner.run(getattr(self.store, f"a{method}")(*arguments))
-        return getattr(self.store, method)(*arguments)
-
-    def close(self) -> None:
-        if not self._closed:
-            self("close")
-            self.runner.close()
-        self._closed = True
-        self.store.close()
-
-
 @pytest.fixture(params=[False, True], ids=["sync", "async"])
 def asks(request: pytest.FixtureRequest) -> Iterator[Callable[..., Asker]]:
     """Make those who ask stores, and are gone after the test."""
     with ExitStack() as stack:
+        runner = stack.enter_context(asyncio.Runner()) if request.param else None
 
         def make(url: str, **options: Any) -> Asker:
-            asker = Asker(RedisStore(url, **{"timeout": HANG, **options}), awaited=request.param)
+            asker = Asker(RedisStore(url, **{"timeout": HANG, **options}), runner)
+            stack.callback(asker.store.close)
             stack.callback(asker.close)
             return asker
 
@@ -80,71 +59,18 @@ def servers(shared_cluster: ClusterServers) -> ClusterServers:
     return shared_cluster
 
 
-def cluster_of(asker: Asker) -> Cluster:
-    cluster = asker.store._servers
+def cluster_of(store: RedisStore) -> Cluster:
+    cluster = store._servers
     assert isinstance(cluster, Cluster)
     return cluster
 
 
 def ask_of(asker: Asker, *command: str | bytes) -> Any:
     """Return what the cluster says to *command*."""
-    cluster = cluster_of(asker)
-    if asker.awaited:
+    cluster = cluster_of(asker.store)
+    if asker.runner is not None:
         return asker.runner.run(cluster.aask(command, lambda _: True, HANG))
     return cluster.ask(command, lambda _: True, time.monotonic() + HANG)
-
-
-@pytest.mark.parametrize(
-    ("url", "places"),
-    [
-        ("redis+cluster://one", [("one", 6379)]),
-        ("redis+cluster://one:7000,two:7001/", [("one", 7000), ("two", 7001)]),
-        ("redis+cluster://one,[::1]:7000/0", [("one", 6379), ("::1", 7000)]),
-    ],
-)
-def test_a_url_says_where_some_nodes_are(url: str, places: list[tuple[str, int]]) -> None:
-    assert [(n.place["host"], n.place["port"]) for n in parse_nodes(url)] == places
-
-
-def test_a_url_says_who_asks() -> None:
-    (node,) = parse_nodes("rediss+cluster://user:p%40ss@one?ssl_cert_reqs=none")
-    assert node.scheme == "rediss"
-    found = node.arguments()
-    assert (found["username"], found["password"], found["db"]) == ("user", "p@ss", 0)
-    assert (found["ssl_cert_reqs"], found["ssl_check_hostname"]) == ("none", False)
-
-
-@pytest.mark.parametrize(
-    "url",
-    [
-        "redis+cluster",
-        "redis+cluster://",
-        "redis+cluster://one,",
-        "redis+cluster://one,,two",
-        "redis+cluster://one/1",
-        "redis+cluster://one:port,two",
-        "redis+cluster://one:70000",
-        "redis+cluster://o ne",
-        "redis+cluster://us:er:hunter2@one,us:er:hunter2@two",
-        "redis+cluster://one?db=0",
-        "redis+cluster://one?ssl_ca_certs=/a",
-        "rediss+cluster://one?ssl_cert_reqs=maybe",
-        "rediss+cluster://:hunter2@one?password=hunter2",
-    ],
-)
-def test_a_url_that_cannot_be_meant_is_refused(url: str) -> None:
-    for make in (RedisStore, lambda url: llmcache.llm_cached(backend=url), RedisCacheBackend):
-        with pytest.raises(ConfigurationError, match=r"^backend: rediss?\+cluster") as refusal:
-            make(url)
-        assert "hunter2" not in str(refusal.value)
-
-
-def test_a_backend_url_has_the_options_of_the_store() -> None:
-    store = open_store("redis+cluster://one?prefix=p:&max_connections=3&ttl=5", {"clock": Clock()})
-    assert isinstance(store, RedisStore)
-    assert (store.prefix, store.max_connections) == ("p:", 3)
-    with pytest.raises(ConfigurationError, match=r"has no option 'db'; it has .*prefix"):
-        open_store("redis+cluster://one?db=1", {"clock": Clock()})
 
 
 def test_each_key_is_at_the_node_that_has_its_slot(
@@ -152,14 +78,14 @@ def test_each_key_is_at_the_node_that_has_its_slot(
 ) -> None:
     asker = asks(servers.url)
     for key in KEYS:
-        assert asker("set", key, key.encode(), 60)
+        assert asker.set(key, key.encode(), 60)
     for number, node in enumerate(servers.primaries):
         own = {f"llm_cache:{key}".encode() for key in KEYS if _owner(servers, key) == number}
         assert own
         assert set(node.say("KEYS", "*")) == own
-    assert [asker("get", key) for key in KEYS] == [key.encode() for key in KEYS]
-    assert all(asker("delete", key) for key in KEYS)
-    assert not any(asker("get", key) for key in KEYS)
+    assert [asker.get(key) for key in KEYS] == [key.encode() for key in KEYS]
+    assert all(asker.delete(key) for key in KEYS)
+    assert not any(asker.get(key) for key in KEYS)
 
 
 def _owner(servers: ClusterServers, key: str) -> int:
@@ -172,13 +98,13 @@ def test_entries_are_cleared_and_counted_at_all_nodes(
 ) -> None:
     asker = asks(servers.url)
     for number in range(300):
-        asker("set", f"g:{number}", b"data", 60)
-        asker("set", f"gg:{number}", b"data", 60)
+        asker.set(f"g:{number}", b"data", 60)
+        asker.set(f"gg:{number}", b"data", 60)
     assert asker.store.count("g") == Count(300, is_estimate=False)
-    asker("clear", "g")
+    asker.clear("g")
     assert asker.store.count("g") == Count(0, is_estimate=False)
     assert asker.store.count("gg") == Count(300, is_estimate=False)
-    asker("clear", "gg")
+    asker.clear("gg")
     assert sum(node.say("DBSIZE") for node in servers.nodes) == 0
 
 
@@ -257,7 +183,7 @@ def test_a_fork_opens_its_own_connections(servers: ClusterServers) -> None:
 
     asyncio.run(main())
     assert [store.get(key) for key in KEYS] == [key.encode() for key in KEYS]
-    nodes = cluster_of(Asker(store, awaited=False))
+    nodes = cluster_of(store)
     before = nodes.all(time.monotonic() + HANG)
     links = [node._links for node in before]
     store.forget()
@@ -379,7 +305,7 @@ def test_a_slot_that_is_half_moved(
     here, there = servers.primaries[number], servers.primaries[number - 1]
     asker = asks(servers.url)
     for key in keys_of_one_slot:
-        asker("set", key, key.encode(), 60)
+        asker.set(key, key.encode(), 60)
     steps = 0
 
     def look() -> None:
@@ -389,29 +315,27 @@ def test_a_slot_that_is_half_moved(
             assert here.say("CLUSTER", "COUNTKEYSINSLOT", slot) > 10
             assert there.say("CLUSTER", "COUNTKEYSINSLOT", slot) > 10
             for key in keys_of_one_slot[::3]:
-                assert asker("get", key) == key.encode()
-                assert asker("delete", key)
-                assert asker("get", key) is None
-                assert asker("set", key, b"new", 60)
-                assert asker("get", key) == b"new"
+                assert asker.get(key) == key.encode()
+                assert asker.delete(key)
+                assert asker.get(key) is None
+                assert asker.set(key, b"new", 60)
+                assert asker.get(key) == b"new"
             names = [f"llm_cache:{key}".encode() for key in keys_of_one_slot]
             assert ask_of(asker, "UNLINK", *names[:20], names[-1]) == 21
-            asker("clear", "g")
-            assert not any(asker("get", key) for key in keys_of_one_slot)
+            asker.clear("g")
+            assert not any(asker.get(key) for key in keys_of_one_slot)
             for key in keys_of_one_slot[::2]:
-                asker("set", key, b"again", 60)
+                asker.set(key, b"again", 60)
 
     servers.move(slot, here, there, look)
     expected = [b"again" if n % 2 == 0 else None for n in range(len(keys_of_one_slot))]
-    assert [asker("get", key) for key in keys_of_one_slot] == expected
+    assert [asker.get(key) for key in keys_of_one_slot] == expected
     servers.move(slot, there, here, lambda: None)
-    assert [asker("get", key) for key in keys_of_one_slot] == expected
+    assert [asker.get(key) for key in keys_of_one_slot] == expected
 
 
 def test_a_password_and_a_user() -> None:
-    servers = ClusterServers(primaries=1)
-    try:
-        servers.start()
+    with running(ClusterServers(primaries=1)) as servers:
         node = servers.nodes[0]
         node.say("ACL", "SETUSER", "ours", "on", ">pw", "~*", "+@all")
         node.say("ACL", "SETUSER", "default", "resetpass", ">hunter2", "on")
@@ -430,37 +354,33 @@ def test_a_password_and_a_user() -> None:
                         call()
                     assert "hunter" not in str(refusal.value)
             store.close()
-    finally:
-        servers.remove()
 
 
 def test_tls(tls: ssl.SSLContext, trusted: str) -> None:
-    servers = ClusterServers(primaries=1)
-    try:
-        servers.start()
-        with Proxy(servers.nodes[0].port, tls) as proxy:
-            servers.nodes[0].say("CONFIG", "SET", "cluster-announce-port", proxy.port)
-            url = f"rediss+cluster://127.0.0.1:{proxy.port}"
-            store = RedisStore(f"{url}?ssl_ca_certs={trusted}", timeout=HANG)
-            assert store.set("g:a", b"data", 60)
-            assert store.get("g:a") == b"data"
-            assert asyncio.run(store.aget("g:a")) == b"data"
-            assert proxy.connections == 3
-            store.close()
-            stranger = RedisStore(url, timeout=HANG)
-            with pytest.raises(StoreUnavailable, match="no node of the cluster tells"):
-                stranger.get("g:a")
-            assert until(lambda: servers.clients() == 0)
-    finally:
-        servers.remove()
+    with (
+        running(ClusterServers(primaries=1)) as servers,
+        Proxy(servers.nodes[0].port, tls) as proxy,
+    ):
+        servers.nodes[0].say("CONFIG", "SET", "cluster-announce-port", proxy.port)
+        url = f"rediss+cluster://127.0.0.1:{proxy.port}"
+        store = RedisStore(f"{url}?ssl_ca_certs={trusted}", timeout=HANG)
+        assert store.set("g:a", b"data", 60)
+        assert store.get("g:a") == b"data"
+        assert asyncio.run(store.aget("g:a")) == b"data"
+        assert proxy.connections == 3
+        store.close()
+        stranger = RedisStore(url, timeout=HANG)
+        with pytest.raises(StoreUnavailable, match="no node of the cluster tells"):
+            stranger.get("g:a")
+        assert until(lambda: servers.clients() == 0)
 
 
 def test_a_server_that_is_no_cluster(server: Server, asks: Callable[..., Asker]) -> None:
     asker = asks(f"redis+cluster://127.0.0.1:{server.port}")
     with pytest.raises(StoreUnavailable, match=r"tells who has which keys \(ResponseError\)"):
-        asker("get", "g:a")
+        asker.get("g:a")
     with pytest.raises(StoreUnavailable):
-        asker("clear", "g")
+        asker.clear("g")
 
 
 def test_nodes_that_are_found_while_callers_pass_through(asks: Callable[..., Asker]) -> None:
@@ -471,12 +391,12 @@ def test_nodes_that_are_found_while_callers_pass_through(asks: Callable[..., Ask
         asker = asks(url, timeout=0.05, connect_timeout=0.5)
         for within in (-1, 0):
             with pytest.raises(TimeoutError):
-                asker("get", "g:a", within)
+                asker.get("g:a", within)
         started = time.monotonic()
         with pytest.raises(TimeoutError, match="not known in time"):
-            asker("get", "g:a")
+            asker.get("g:a")
         assert time.monotonic() - started < 1
-        until(lambda: not cluster_of(asker)._looking)
+        until(lambda: not cluster_of(asker.store)._looking)
 
 
 class Scripted(InThread):
@@ -526,7 +446,7 @@ def test_nodes_that_send_each_other_on_for_ever(asks: Callable[..., Asker]) -> N
         asker = asks(node.url)
         for _ in range(2):
             with pytest.raises(StoreUnavailable, match="do not agree"):
-                asker("get", "g:a")
+                asker.get("g:a")
         assert node.asked.count(b"GET") == 6
 
 
@@ -537,7 +457,7 @@ def test_a_node_asks_to_be_asked_at_another(asks: Callable[..., Asker]) -> None:
     ):
         asker = asks(node.url)
         for _ in range(2):
-            assert asker("get", "g:a") == b"data"
+            assert asker.get("g:a") == b"data"
         assert node.asked.count(b"GET") == 2
         assert other.asked == [b"ASKING", b"GET"] * 2
 
@@ -548,7 +468,7 @@ def test_what_a_node_says_of_a_key_is_its_answer(asks: Callable[..., Asker], rep
         asker = asks(node.url)
         for _ in range(5):
             with pytest.raises((redis.ResponseError, StoreUnavailable)) as refusal:
-                asker("get", "g:a")
+                asker.get("g:a")
             assert not isinstance(refusal.value, PartUnavailable)
 
 
@@ -562,19 +482,19 @@ def test_a_node_that_fails_is_left_alone_until_it_is_back(asks: Callable[..., As
 
     with OneNode(answer) as node:
         asker = asks(node.url, timeout=0.2)
-        assert until(lambda: asker("get", "g:a") == b"data")
+        assert until(lambda: asker.get("g:a") == b"data")
         silent = True
         with pytest.raises(PartUnavailable, match=r"failed \(TimeoutError\)"):
-            asker("get", "g:a")
+            asker.get("g:a")
         asked = node.asked.count(b"GET")
         for _ in range(20):
             with pytest.raises(PartUnavailable, match="is not asked"):
-                asker("get", "g:a")
+                asker.get("g:a")
         assert node.asked.count(b"GET") == asked
         with pytest.raises(PartUnavailable, match=r"failed \(TimeoutError\)"):
-            asker("delete", "g:a")
+            asker.delete("g:a")
         silent = False
-        assert until(lambda: asker("get", "g:a") == b"data")
+        assert until(lambda: asker.get("g:a") == b"data")
 
 
 def test_slots_that_nobody_has(asks: Callable[..., Asker]) -> None:
@@ -582,9 +502,9 @@ def test_slots_that_nobody_has(asks: Callable[..., Asker]) -> None:
     with Scripted(lambda _: few) as node:
         asker = asks(f"redis+cluster://127.0.0.1:{node.port}")
         with pytest.raises(PartUnavailable, match="no node"):
-            asker("get", "g:a")
+            asker.get("g:a")
         with pytest.raises(StoreUnavailable, match="some slots"):
-            asker("clear", "g")
+            asker.clear("g")
 
 
 def test_nodes_that_are_gone_are_closed_and_new_ones_are_asked() -> None:
@@ -654,8 +574,7 @@ def test_a_loop_that_is_gone_is_told_nothing() -> None:
     with Scripted(lambda _: None) as silent:
         store = RedisStore(f"redis+cluster://127.0.0.1:{silent.port}", timeout=0.05)
         asyncio.run(main(store))
-        cluster = store._servers
-        assert isinstance(cluster, Cluster)
+        cluster = cluster_of(store)
         assert len(cluster._waiting) == 1
         cluster._waiting.popleft()(OSError())
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from redis_chaos import Proxy, jitter
 from redis_groups import ClusterServers
-from redis_servers import Server, serving, until
+from redis_servers import Server, require, running, until
 
 from llmcache.backends.redis import RedisStore
 
@@ -45,13 +45,11 @@ def interrupted(who: str, server: Server, times: int) -> dict[str, int]:
 def ours(request: pytest.FixtureRequest) -> Iterator[tuple[str, Server]]:
     """Who asks, and the server."""
     if request.param == "ours":
-        yield from (("ours", server) for server in serving())
-        return
-    servers = ClusterServers(primaries=1)
-    try:
-        yield request.param, servers.start().nodes[0]
-    finally:
-        servers.remove()
+        with running(Server(require("valkey"))) as server:
+            yield request.param, server
+    else:
+        with running(ClusterServers(primaries=1)) as servers:
+            yield request.param, servers.nodes[0]
 
 
 @pytest.mark.parametrize(

@@ -12,15 +12,13 @@ import pytest
 import redis
 from redis_chaos import FakeServer, Proxy
 from redis_groups import SERVICE, WatchedServers, is_primary
-from redis_servers import HANG, Server, free_port, until
+from redis_servers import HANG, Server, free_port, running, until
 from twins import World, worlds
 
-import llmcache
-from llmcache import Clock, ConfigurationError, RedisCacheBackend, StoreUnavailable
+from llmcache import RedisCacheBackend, StoreUnavailable
 from llmcache.backends.redis import Count, RedisStore
 from llmcache.backends.redis_address import parse_service
 from llmcache.backends.redis_sentinel import Search
-from llmcache.backends.registry import open_store
 
 from .redis_load import Load
 
@@ -29,76 +27,6 @@ LATE = 0.2
 
 BACK = 4.0
 """Seconds until a primary that is well is used, on a busy machine."""
-
-
-@pytest.mark.parametrize(
-    ("url", "places", "name", "database"),
-    [
-        ("redis+sentinel://one/s", [("one", 26379)], "s", 0),
-        ("redis+sentinel://one:1,two:2/my%20service/3", [("one", 1), ("two", 2)], "my service", 3),
-        ("redis+sentinel://[::1]:1/s/3?db=4", [("::1", 1)], "s", 4),
-    ],
-)
-def test_a_url_says_where_sentinels_are(
-    url: str, places: list[tuple[str, int]], name: str, database: int
-) -> None:
-    service = parse_service(url)
-    assert [(s.place["host"], s.place["port"]) for s in service.sentinels] == places
-    assert (service.name, service.server.account["db"]) == (name, database)
-    assert service.sentinels[0].account["db"] == 0
-
-
-def test_servers_and_sentinels_have_passwords_of_their_own() -> None:
-    service = parse_service(
-        "rediss+sentinel://user:p%40ss@one/s?sentinel_username=u&sentinel_password=p%2Bw"
-        "&ssl_check_hostname=no"
-    )
-    (sentinel,) = service.sentinels
-    assert (service.server.account["username"], service.server.account["password"]) == (
-        "user",
-        "p@ss",
-    )
-    assert (sentinel.account["username"], sentinel.account["password"]) == ("u", "p+w")
-    assert sentinel.scheme == service.server.scheme == "rediss"
-    assert sentinel.tls == service.server.tls == {"ssl_check_hostname": False}
-    server = service.server.at("two", 2).arguments()
-    assert (server["host"], server["port"], server["password"]) == ("two", 2, "p@ss")
-    assert "p@ss" not in repr(service)
-    assert "p+w" not in repr(service)
-
-
-@pytest.mark.parametrize(
-    "url",
-    [
-        "redis+sentinel",
-        "redis+sentinel://one",
-        "redis+sentinel://one/",
-        "redis+sentinel:///service",
-        "redis+sentinel://one,/service",
-        "redis+sentinel://one/service/zero",
-        "redis+sentinel://one/service/0/1",
-        "redis+sentinel://one/service?db=-1",
-        "redis+sentinel://one:port/service",
-        "redis+sentinel://us:er:hunter2@one,us:er:hunter2@two/service",
-        "redis+sentinel://:hunter2@one/service?sentinel_kwargs=hunter2",
-        "redis+sentinel://one/service?ssl_ca_certs=/a",
-        "rediss+sentinel://one/service?ssl_check_hostname=maybe",
-    ],
-)
-def test_a_url_that_cannot_be_meant_is_refused(url: str) -> None:
-    for make in (RedisStore, lambda url: llmcache.llm_cached(backend=url), RedisCacheBackend):
-        with pytest.raises(ConfigurationError, match=r"^backend: rediss?\+sentinel") as refusal:
-            make(url)
-        assert "hunter2" not in str(refusal.value)
-
-
-def test_a_backend_url_has_the_options_of_the_store() -> None:
-    store = open_store(
-        "redis+sentinel://one/s?prefix=p:&db=2&sentinel_password=hunter2&timeout=0.5",
-        {"clock": Clock()},
-    )
-    assert isinstance(store, RedisStore)
-    assert (store.prefix, store.timeout) == ("p:", 0.5)
 
 
 @worlds
@@ -220,9 +148,7 @@ def test_a_primary_that_became_a_replica_is_left(
 
 
 def test_passwords() -> None:
-    watched = WatchedServers(password="hunter2", sentinel_password="hunter3")
-    try:
-        watched.start()
+    with running(WatchedServers(password="hunter2", sentinel_password="hunter3")) as watched:
         right = watched.url.replace("//", "//:hunter2@")
         options = "?sentinel_password=hunter3"
         store = RedisStore(right + options, timeout=HANG)
@@ -241,8 +167,6 @@ def test_passwords() -> None:
                     call()
                 assert "hunter" not in str(refusal.value)
             store.close()
-    finally:
-        watched.remove()
 
 
 def test_who_may_not_ask_for_the_role_asks_for_answers(

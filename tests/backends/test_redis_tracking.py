@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 import redis
 from redis_chaos import FakeServer, Proxy
-from redis_servers import HANG, Server, free_port, serving, until
+from redis_servers import HANG, Server, free_port, require, running, until
 from twins import World, worlds
 
 import llmcache
@@ -564,7 +564,7 @@ def test_an_older_server_that_tells_nothing(said: Callable[[], list[str]]) -> No
 
 
 def test_debians_server_tells_of_changes() -> None:
-    for server in serving(name="redis"):
+    with running(Server(require("redis"))) as server:
         store, follower = RedisStore(server.url, timeout=HANG), Follower()
         store.follow(follower)
         follower.wait("began")

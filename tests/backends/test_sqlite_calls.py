@@ -22,18 +22,18 @@ from typing import Any
 import pytest
 from twins import World
 
-from backends.sqlite_calls import Caller, answer, disk, full, in_a_process, locked, read_only, say
-from backends.test_sqlite import (
+from backends.sqlite_calls import Caller, answer, in_a_process, say
+from backends.sqlite_harm import (
     EVERYBODY,
+    HARMS,
     WRITERS,
     change,
-    empty,
+    disk,
+    full,
+    locked,
     overwrite_all,
-    overwrite_pages,
-    remove_all_files,
+    read_only,
     remove_directory,
-    remove_file,
-    remove_journal,
     replace,
     rows,
     truncate,
@@ -53,11 +53,6 @@ Ask = Callable[..., Caller]
 @pytest.fixture(params=[World("sync"), World("async")], ids=["sync", "async"])
 def world(request: pytest.FixtureRequest) -> World:
     return request.param  # type: ignore[no-any-return]
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "made" / "answers.db"
 
 
 @pytest.fixture
@@ -423,19 +418,6 @@ def test_a_file_of_garbage_breaks_no_call(callers: Ask, path: Path, log: Log, si
         : bool(size)
     ]
     assert len(log.take()) == bool(size)
-
-
-HARMS = [
-    remove_file,
-    remove_journal,
-    remove_all_files,
-    remove_directory,
-    truncate,
-    empty,
-    overwrite_all,
-    overwrite_pages,
-    replace,
-]
 
 
 @pytest.mark.usefixtures("impatient")

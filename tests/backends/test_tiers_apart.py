@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.errors import Flaky
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
 from redis_chaos import Proxy
-from redis_servers import HANG, Server, serving, until
+from redis_servers import HANG, Server, require, running, until
 
 from backends.tiers_apart import MARK, PAUSE, Here, There
 from llmcache.backends import redis_tracking
@@ -63,7 +63,7 @@ class Processes:
 def processes() -> Iterator[Processes]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(redis_tracking, "FIRST_PAUSE", PAUSE)
-        for server in serving():
+        with running(Server(require("valkey"))) as server:
             processes = Processes(server)
             yield processes
             processes.close()

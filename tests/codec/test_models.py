@@ -6,6 +6,7 @@ import pytest
 from pydantic import BaseModel, ConfigDict, PrivateAttr, RootModel, create_model, model_validator
 
 from codec import samples
+from codec.hooks import hooks
 from codec.planting import payload
 from codec.samples import (
     Answer,
@@ -156,7 +157,7 @@ def test_a_field_may_be_called_anything():
 def test_no_code_of_a_model_runs():
     ran = []
 
-    class Watched(BaseModel):
+    class Watched(hooks(ran), BaseModel):
         model_config = ConfigDict(
             extra="allow", validate_assignment=True, revalidate_instances="always"
         )
@@ -177,42 +178,6 @@ def test_no_code_of_a_model_runs():
         def __init__(self, **values):
             ran.append("init")
             super().__init__(**values)
-
-        def __setattr__(self, name, value):
-            ran.append("setattr")
-            super().__setattr__(name, value)
-
-        def __eq__(self, other):
-            ran.append("eq")
-            return True
-
-        def __hash__(self):
-            ran.append("hash")
-            return 0
-
-        def __bool__(self):
-            ran.append("bool")
-            return False
-
-        def __len__(self):
-            ran.append("len")
-            return 0
-
-        def __iter__(self):
-            ran.append("iter")
-            return iter(())
-
-        def __copy__(self):
-            ran.append("copy")
-            return self
-
-        def __getstate__(self):
-            ran.append("getstate")
-            return {}
-
-        def __reduce_ex__(self, protocol):
-            ran.append("reduce")
-            return super().__reduce_ex__(protocol)
 
     model = Watched(value=1, other=Watched(), more=Watched())
     ran.clear()
