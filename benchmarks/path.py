@@ -30,7 +30,6 @@ from llmcache.backends.sqlite_entries import LOOK_UP, number
 from llmcache.codec.tree import decode
 from llmcache.keys.canonical import canonical
 from llmcache.policy import judge
-from llmcache.ports import SyncPort, drive
 
 _REQUEST = cases.TWO_MESSAGES
 _SORTED = orjson.OPT_SORT_KEYS
@@ -140,70 +139,27 @@ def _measured(tree: Line, effort: Effort) -> dict[str, tuple[str, str, str]]:
 
 
 def _in_memory(answer: Any, read: Callable[[], Any]) -> Line:
-    store = MemoryStore()
-    complete, engine, runtime, digest, name = _hit(answer, store)
-    keyer = runtime.free
-    bind = keyer._binder.bind
-    bound = bind((), _REQUEST)
-    form, begun = canonical(bound), _sha256(keyer._call)
-    plain = orjson.dumps(_REQUEST, None, _SORTED)
-    table = {digest: b""}
-    key = Line(
-        "Keyer.digest_of",
-        "the request's digest",
-        partial(keyer.digest_of, (), _REQUEST),
-        parts=(
-            Line("Binder.bind", "arguments by name", partial(bind, (), _REQUEST)),
-            Line(
-                "canonical",
-                "the request as bytes",
-                partial(canonical, bound),
-                least=partial(orjson.dumps, _REQUEST, None, _SORTED),
-            ),
-            Line(
-                "SHA-256",
-                "the digest of the bytes",
-                lambda: _digest(begun, form),
-                least=lambda: _sha256(plain).digest(),
-                written=True,
-            ),
-        ),
-    )
+    store, table = MemoryStore(), {b"": b""}
+    complete = _complete(answer, store)
     look_up = Line(
         "MemoryStore.get",
         "the entry, if it is alive",
-        partial(store.get, name),
-        least=partial(table.__getitem__, digest),
+        partial(store.get, _name(complete)),
+        least=partial(table.__getitem__, b""),
     )
-    call = Line(
-        "hit",
-        "the order of the steps, and the numbers",
-        partial(engine.hit, (), _REQUEST),
-        parts=(
-            key,
-            _named(runtime, digest),
-            look_up,
-            *_value(runtime, digest, store.get(name), read),
-        ),
-    )
-    return _wrapped(complete, call)
+    return _path(complete, look_up, store, read)
 
 
 def _in_sqlite(
     answer: Any, read: Callable[[], Any], store: SQLiteStore, connection: sqlite3.Connection
 ) -> Line:
-    complete, engine, runtime, digest, name = _hit(answer, store)
-    port, visit, link = SyncPort(), runtime.visit, store._links.mine.link
-    row, bare = number(name), connection.cursor().execute
-    key = Line(
-        "Keyer.request",
-        "the request's digest, as in memory",
-        partial(runtime.free.request, None, (), _REQUEST),
-    )
+    complete = _complete(answer, store)
+    name, visit = _name(complete), complete._self_engine._resolved().visit
+    link, row, bare = store._links.mine.link, number(name), connection.cursor().execute
     look_up = Line(
-        "GuardedVisit.get",
+        "GuardedVisit.get_now",
         "the deadline and the breaker",
-        lambda: drive(visit().get(port, name)),
+        lambda: visit().get_now(name),
         parts=(
             Line(
                 "SQLiteStore.get",
@@ -225,47 +181,85 @@ def _in_sqlite(
         ),
         written=True,
     )
-    value = Line(
-        "EntryFormat.read",
-        "the entry's value",
-        partial(runtime.entries.read, store.get(name), digest, runtime.policy.ttl),
-        parts=_value(runtime, digest, store.get(name), read),
-    )
-    counted = Line("Counters.hit", "the numbers", partial(engine.counters.hit, 0.25))
-    call = Line(
-        "Engine.call",
-        "the order of the steps",
-        partial(engine.call, complete.__wrapped__, None, (), _REQUEST),
-        parts=(key, _named(runtime, digest), look_up, value, counted),
-    )
-    return _wrapped(complete, call)
+    return _path(complete, look_up, store, read)
 
 
-def _hit(answer: Any, store: Any) -> tuple[Any, Any, Any, bytes, str]:
-    """Return a function that hits, what is behind it, and the request's digest and its name."""
+def _complete(answer: Any, store: Any) -> Any:
+    """Return a function that hits."""
     complete = llm_cached(name=new_name(), backend=store, strict=True)(
         function(answer, awaited=False)
     )
     complete(**_REQUEST), complete(**_REQUEST)
+    return complete
+
+
+def _name(complete: Any) -> str:
+    """Return the name of the request's digest in the store."""
+    return f"{complete._self_engine._resolved().prefix}{complete.cache.key(**_REQUEST)}"
+
+
+def _path(complete: Any, look_up: Line, store: Any, read: Callable[[], Any]) -> Line:
+    """Return the lines of a hit that looks its entry up in this way."""
     engine = complete._self_engine
     runtime = engine._resolved()
     digest = bytes.fromhex(complete.cache.key(**_REQUEST))
-    return complete, engine, runtime, digest, runtime.prefix + digest.hex()
+    call = Line(
+        "hit",
+        "the order of the steps, and the numbers",
+        partial(engine.hit, (), _REQUEST),
+        parts=(
+            _key(runtime.free),
+            Line(
+                "prefix and hex",
+                "the digest's name in the store",
+                lambda: runtime.prefix + digest.hex(),
+                written=True,
+            ),
+            look_up,
+            *_value(runtime, digest, store.get(_name(complete)), read),
+        ),
+    )
+    return Line(
+        "CachedFunctionWrapper",
+        "a function that is an object",
+        partial(complete, **_REQUEST),
+        parts=(call,),
+    )
+
+
+def _key(keyer: Any) -> Line:
+    """Return the steps from the arguments to their digest."""
+    bind = keyer._binder.bind
+    bound = bind((), _REQUEST)
+    form, begun = canonical(bound), _sha256(keyer._call)
+    plain = orjson.dumps(_REQUEST, None, _SORTED)
+    return Line(
+        "Keyer.digest_of",
+        "the request's digest",
+        partial(keyer.digest_of, (), _REQUEST),
+        parts=(
+            Line("Binder.bind", "arguments by name", partial(bind, (), _REQUEST)),
+            Line(
+                "canonical",
+                "the request as bytes",
+                partial(canonical, bound),
+                least=partial(orjson.dumps, _REQUEST, None, _SORTED),
+            ),
+            Line(
+                "SHA-256",
+                "the digest of the bytes",
+                lambda: _digest(begun, form),
+                least=lambda: _sha256(plain).digest(),
+                written=True,
+            ),
+        ),
+    )
 
 
 def _digest(begun: Any, form: bytes) -> bytes:
     digest = begun.copy()
     digest.update(form)
     return digest.digest()  # type: ignore[no-any-return]
-
-
-def _named(runtime: Any, digest: bytes) -> Line:
-    return Line(
-        "prefix and hex",
-        "the digest's name in the store",
-        lambda: runtime.prefix + digest.hex(),
-        written=True,
-    )
 
 
 def _value(runtime: Any, digest: bytes, data: Any, read: Callable[[], Any]) -> tuple[Line, ...]:
@@ -283,13 +277,4 @@ def _value(runtime: Any, digest: bytes, data: Any, read: Callable[[], Any]) -> t
         Line(
             "decode", "the value of the payload", partial(decode, entry.codec, payload), least=read
         ),
-    )
-
-
-def _wrapped(complete: Any, call: Line) -> Line:
-    return Line(
-        "CachedFunctionWrapper",
-        "a function that is an object",
-        partial(complete, **_REQUEST),
-        parts=(call,),
     )
