@@ -20,7 +20,7 @@ from uuid import UUID
 import orjson
 
 from llmcache.keys import fit
-from llmcache.keys.fit import MAX_DEPTH, is_enum, is_fit, member_value
+from llmcache.keys.fit import MAX_DEPTH, SOME, is_enum, member_value, unusual
 from llmcache.keys.walk import OPTIONS as _OPTIONS
 from llmcache.keys.walk import Walk, Writer, check_interrupt, key_segment, text, writes
 
@@ -34,14 +34,12 @@ def canonical(value: Any) -> bytes:
         UncacheableArgument: if some part of it has no canonical form; its
             ``path`` says which.
     """
-    if is_fit(value, MAX_DEPTH):
+    count = unusual(value, MAX_DEPTH)
+    if 0 <= count <= SOME:
+        walk = Walk() if count else None
         # suppress() would cost a quarter of a small key.
         try:
-            return _dumps(value, None, _OPTIONS)
-        except orjson.JSONEncodeError:
-            walk = Walk()
-        try:
-            return _dumps(value, walk.fragment, _OPTIONS)
+            return _dumps(value, walk and walk.fragment, _OPTIONS)
         except orjson.JSONEncodeError as error:
             check_interrupt(error)
     return Walk().encode(value)

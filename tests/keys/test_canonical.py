@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 import enum
 import typing
 
@@ -8,8 +9,8 @@ import msgspec
 import pydantic
 import pytest
 
+import llmcache.keys.request  # noqa: F401
 from llmcache import UncacheableArgument
-from llmcache.keys import request  # noqa: F401
 from llmcache.keys.canonical import canonical
 
 
@@ -29,15 +30,61 @@ def test_an_enum_is_the_value_that_it_shows() -> None:
     assert canonical([Shouted.A, Level.A]) == b'["loud",1]'
 
 
-def test_many_containers_are_no_deep_ones() -> None:
-    value = [{"a": (1, Level.A)} for _ in range(300)]
-    assert canonical(value) == b"[" + b",".join([b'{"a":[1,1]}'] * 300) + b"]"
+@pytest.fixture(params=[1 << 16, 200], ids=["few", "many"])
+def most(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Let values have few parts or many, as far as the look at them is concerned."""
+    monkeypatch.setattr("llmcache.keys.fit._MANY", request.param)
+    return request.param
 
 
-def test_what_orjson_spells_otherwise_is_found_among_many_containers() -> None:
-    many: list[typing.Any] = [{"a": ()} for _ in range(300)]
-    assert canonical([*many, [float("nan")]]).endswith(b'{"a":[]},[!float"nan"]]')
-    assert canonical([*many, 0.5, [Shouted.A]]).endswith(b'{"a":[]},0.5,["loud"]]')
+@pytest.mark.usefixtures("most")
+@pytest.mark.parametrize(
+    ("item", "form"),
+    [
+        ({"a": (1, Level.A), "b": "c"}, b'{"a":[1,1],"b":"c"}'),
+        ([["a", "b"], None], b'[["a","b"],null]'),
+        (["a", 0.5], b'["a",0.5]'),
+        (dt.date(2026, 1, 31), b'!date"2026-01-31"'),
+    ],
+)
+def test_many_containers_are_no_deep_ones(item: typing.Any, form: bytes) -> None:
+    value = [item] * 300
+    expected = b"[" + b",".join([form] * 300) + b"]"
+    assert canonical(value) == expected
+    assert canonical({"messages": value}) == b'{"messages":%b}' % expected
+    assert canonical([[item, value[:2]], "a"]) == b'[[%b,[%b,%b]],"a"]' % (form, form, form)
+
+
+@pytest.mark.usefixtures("most")
+@pytest.mark.parametrize("within", [False, True])
+@pytest.mark.parametrize(
+    ("odd", "form"),
+    [
+        ([float("nan")], b'[!float"nan"]'),
+        ({"b": [float("inf")]}, b'{"b":[!float"inf"]}'),
+        (float("nan"), b'!float"nan"'),
+        ([Shouted.A], b'["loud"]'),
+        ({"b": Shouted.A}, b'{"b":"loud"}'),
+    ],
+)
+def test_what_orjson_spells_otherwise_is_found_among_many_containers(
+    odd: typing.Any, form: bytes, *, within: bool
+) -> None:
+    many = [*([{"a": ()}] * 300), 0.5, odd]
+    found = canonical({"messages": many} if within else many)
+    assert found.endswith(b'{"a":[]},0.5,%b]%b' % (form, b"}" * within))
+
+
+@pytest.mark.usefixtures("most")
+@pytest.mark.parametrize("within", [False, True])
+@pytest.mark.parametrize("kind", [list, tuple])
+def test_what_nests_too_deep_among_many_containers_is_refused(kind: type, *, within: bool) -> None:
+    deep = kind()
+    for _ in range(300):
+        deep = kind([deep])
+    many = [*([{"a": []}] * 300), deep]
+    with pytest.raises(UncacheableArgument, match="nests too deep"):
+        canonical({"messages": many} if within else many)
 
 
 def test_an_interrupt_while_a_value_is_written_is_the_callers() -> None:
@@ -163,14 +210,6 @@ def test_floats_and_texts_stand_side_by_side_in_many_containers() -> None:
     many = [{"text": "a", "score": 0.5, "rank": 10**400 if i == 299 else 1} for i in range(300)]
     assert canonical(many[:299]) == canonical(many[:298])[:-1] + b"," + canonical(many[0]) + b"]"
     assert b"!int" in canonical(many)
-
-
-def test_what_nests_too_deep_among_many_containers_is_refused() -> None:
-    deep: typing.Any = []
-    for _ in range(300):
-        deep = [deep]
-    with pytest.raises(UncacheableArgument, match="nests too deep"):
-        canonical([*([] for _ in range(300)), deep])
 
 
 def test_a_special_type_with_arguments_of_its_own_kind_is_refused() -> None:
