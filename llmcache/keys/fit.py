@@ -40,22 +40,23 @@ _LEAVES: Final = {id(str), id(int), id(bool), id(type(None))}
 _PLAIN_NAMES: Final = (("value", Enum), ("__llmcache_key__", None), ("__getattr__", None))
 
 
-def unusual(value: Any, room: int) -> int:  # noqa: PLR0912
+def unusual(value: Any, room: int, most: int = SOME) -> int:  # noqa: PLR0912
     """Return how many parts of *value* orjson hands on; `UNFIT` where it may not be trusted.
 
     It writes ``null`` for a ``nan`` or an infinity, loses count of how deep
     tuples nest, asks enum members for a value that they may refuse, and takes
-    a fragment for what it says. Nobody counts further than `SOME`.
+    a fragment for what it says.
 
     Args:
         value: anything.
         room: how deep it may nest.
+        most: the number after which nobody looks further.
 
     Raises:
         UncacheableArgument: if it has more parts than any request.
     """
     if type(value) is not dict:
-        return _count([value], room)
+        return _count([value], room, most)
     found = 0
     # Most of a request are texts, and messages whose members are texts.
     others: list[Any] = []
@@ -70,7 +71,7 @@ def unusual(value: Any, room: int) -> int:  # noqa: PLR0912
                         if type(member) is not str:
                             others.append(member)
                             if len(others) > _MANY:
-                                return _count_many([[value]], room + 1)
+                                return _count_many([[value]], room + 1, most)
                 else:
                     others.append(item)
         elif kind is float:
@@ -78,20 +79,21 @@ def unusual(value: Any, room: int) -> int:  # noqa: PLR0912
                 return UNFIT
         elif kind is dict and room == MAX_DEPTH:
             # What **kwargs took.
-            found = unusual(part, room - 1)
+            found = unusual(part, room - 1, most)
             if found == UNFIT:
                 return UNFIT
         else:
             others.append(part)
     if not others:
         return found
-    count = _count(others, room - 3)
+    count = _count(others, room - 3, most)
     return count if count == UNFIT else found + count
 
 
-def _count(values: list[Any], room: int) -> int:  # noqa: PLR0912
+def _count(values: list[Any], room: int, most: int) -> int:  # noqa: PLR0912
     """Count as `unusual` does among all *values*, to which it adds what they hold, nest by nest."""
     found = 0
+    plain = None
     top = len(values)
     values.append(_END)
     for part in values:
@@ -117,21 +119,22 @@ def _count(values: list[Any], room: int) -> int:  # noqa: PLR0912
             continue
         elif kind is UUID:
             continue
-        elif type(kind) is EnumType and has_plain_value(kind):
+        elif kind is plain or (type(kind) is EnumType and has_plain_value(kind)):
+            plain = kind
             values.append(part._value_)
         elif type(kind) is EnumType or kind is Fragment:
             return UNFIT
         else:
             found += 1
-            if found > SOME:
+            if found > most:
                 return found
             continue
         if len(values) > _MANY:
-            return _count_many([values[:top]], room + 1)
+            return _count_many([values[:top]], room + 1, most)
     return found
 
 
-def _count_many(level: list[Any], room: int) -> int:
+def _count_many(level: list[Any], room: int, most: int) -> int:
     """Count as `unusual` does among the items of *level*, without a list of all of them."""
     found = containers = parts = 0
     while room:
@@ -152,11 +155,11 @@ def _count_many(level: list[Any], room: int) -> int:
             if kind is dict or kind is list or kind is tuple:
                 level.append(part)
             elif id(kind) not in _LEAVES:
-                count = _count([part], room)
+                count = _count([part], room, most)
                 if count == UNFIT:
                     return UNFIT
                 found += count
-                if found > SOME:
+                if found > most:
                     return found
         if not level:
             return found
@@ -205,6 +208,11 @@ def are_texts(values: Any) -> bool:
 def are_sure_leaves(values: Any) -> bool:
     """Say whether orjson writes *values* that are leaves right, or not at all."""
     return all(map(isfinite, [value for value in values if type(value) is float]))
+
+
+def are_floats(values: Any) -> bool:
+    """Say whether all of *values* are floats."""
+    return all(type(value) is float for value in values)
 
 
 def are_leaves(values: Any) -> bool:

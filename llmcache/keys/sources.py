@@ -96,10 +96,16 @@ class _Index:
     functions: dict[str, list[_Function]] = field(default_factory=dict)
     lambdas: dict[str, list[ast.Lambda]] = field(default_factory=dict)
     classes: dict[str, list[ast.ClassDef]] = field(default_factory=dict)
+    digests: dict[int, str | None] = field(default_factory=dict)
 
     def digest(self, node: ast.AST | None) -> str | None:
-        segment = None if node is None else ast.get_source_segment(self.text, node)
-        return None if segment is None else hashlib.sha256(segment.encode()).hexdigest()
+        if node is None:
+            return None
+        if id(node) not in self.digests:
+            segment = ast.get_source_segment(self.text, node)
+            digest = None if segment is None else hashlib.sha256(segment.encode()).hexdigest()
+            self.digests[id(node)] = digest
+        return self.digests[id(node)]
 
 
 def _index_of(filename: str) -> _Index | None:

@@ -3,13 +3,18 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import enum
+import pathlib
 import typing
+from decimal import Decimal
+from fractions import Fraction
 
 import msgspec
+import numpy as np
 import pydantic
 import pytest
 
 import llmcache.keys.request  # noqa: F401
+from keys import named
 from llmcache import UncacheableArgument
 from llmcache.keys.canonical import canonical
 
@@ -204,6 +209,91 @@ def test_pieces_are_written_as_one(count: int, odd: typing.Any) -> None:
         many = [{"text": "a", "score": value} for value in some]
         each = [b'{"score":%b,"text":"a"}' % form for form in forms]
         assert canonical(many) == b"[%b]" % b",".join(each)
+
+
+UTC = dt.datetime(2026, 1, 31, tzinfo=dt.UTC)
+LATE = UTC.replace(tzinfo=dt.timezone(dt.timedelta(seconds=90)))
+ALIKE: dict[str, list[typing.Any]] = {
+    "dates": [dt.date(2026, 1, day) for day in range(1, 21)],
+    "times": [dt.time(hour, 1, 2, 3) for hour in range(20)],
+    "naive": [dt.datetime(2026, 1, 31, hour) for hour in range(20)],
+    "aware": [UTC.replace(hour=hour) for hour in range(20)],
+    "aware to the second": [LATE.replace(hour=hour) for hour in range(20)],
+    "folded": [*[dt.datetime(2026, 1, 31)] * 20, dt.datetime(2026, 1, 31, fold=1)],
+    "in two zones": [*[UTC] * 20, LATE],
+    "timedeltas": [dt.timedelta(-hour, hour, hour) for hour in range(20)],
+    "decimals": [Decimal(number) / 7 for number in range(20)],
+    "fractions": [Fraction(number, 7) for number in range(20)],
+    "large fractions": [Fraction(2**70 + number, 7) for number in range(20)],
+    "complex": [complex(number, -0.5) for number in range(20)],
+    "floats": [0.5, float("nan"), float("inf"), 1.0] * 5,
+    "complex nan": [complex(number, float("nan")) for number in range(20)],
+    "bytes": [b"%d" % number for number in range(20)],
+    "bytearrays": [bytearray(number) for number in range(20)],
+    "paths": [pathlib.PurePosixPath(f'a",{number}') for number in range(20)],
+    "lone paths": [pathlib.PurePosixPath("\ud800")] * 20,
+    "members": [Shouted.A] * 20,
+    "named tuples": [named.Pair(number, ["b"]) for number in range(20)],
+    "subclasses with attributes": [named.having(named.Text("a"), b=number) for number in range(20)],
+    "dataclasses": [named.Point(number, UTC) for number in range(20)],
+    "dataclasses with large numbers": [named.Point(number, 2**70) for number in range(20)],
+    "dataclasses with nan": [named.Point(number, float("nan")) for number in range(20)],
+    "dataclasses without fields": [named.Nothing()] * 20,
+    "structs": [named.Turn(str(number), "b") for number in range(20)],
+    "models": [named.Reply(text=str(number)) for number in range(20)],
+    "models with more": [named.Open(more=number) for number in range(20)],
+    "models with less": [named.Reply.model_construct(text="a")] * 20,
+    "parametrised models": [named.Box[int](item=number) for number in range(20)],
+    "keyed": [named.Keyed(number) for number in range(20)],
+    "numpy numbers": [np.float64(number) for number in range(20)],
+    "numpy texts": [np.str_(number) for number in range(20)],
+    "of two classes": [*[UTC] * 20, dt.date(2026, 1, 31)],
+}
+
+
+@pytest.mark.parametrize("values", ALIKE.values(), ids=ALIKE.keys())
+def test_many_of_one_class_are_written_as_one_by_one(values: list[typing.Any]) -> None:
+    forms = b",".join([canonical(value) for value in values])
+    assert canonical(values) == b"[%b]" % forms
+    assert canonical({"a": values, "b": tuple(values)}) == b'{"a":[%b],"b":[%b]}' % (forms, forms)
+
+
+def local(number: int) -> typing.Any:
+    class Local:
+        def __init__(self) -> None:
+            self.number = number
+
+    class Word(str):
+        pass
+
+    class Said:
+        def __llmcache_key__(self) -> int:
+            return number
+
+    class Model(pydantic.BaseModel):
+        number: int
+
+    class Turn(msgspec.Struct):
+        number: int
+
+    return [Local(), Word(number), Said(), Model(number=number), Turn(number)]
+
+
+@pytest.mark.parametrize("place", range(5))
+def test_many_of_a_class_that_no_module_holds_are_of_the_same(place: int) -> None:
+    value = local(1)[place]
+    assert canonical([value] * 20).count(b"!local") == 1
+    assert canonical([value] * 20).count(b"!again0") == 19
+
+
+def test_many_of_which_one_is_refused_are_refused_with_its_place() -> None:
+    points = [named.Point(1, 2)] * 20
+    with pytest.raises(UncacheableArgument) as caught:
+        canonical({"points": [*points, named.Point(1, object())]})
+    assert caught.value.path.startswith(".points[20]")
+    with pytest.raises(UncacheableArgument, match="unfinished") as caught:
+        canonical([named.Reply.__new__(named.Reply)] * 20)
+    assert caught.value.path == "[0]"
 
 
 def test_floats_and_texts_stand_side_by_side_in_many_containers() -> None:
