@@ -5,10 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from datetime import date
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from enum import Enum
 from functools import partial
 from math import nan
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 from pydantic import BaseModel
@@ -36,6 +39,27 @@ class Settings(BaseModel):
     seed: int = 7
 
 
+class Pair(NamedTuple):
+    """A named tuple among the arguments."""
+
+    effort: str
+    seed: int
+
+
+@dataclass
+class Turn:
+    """A dataclass among the arguments."""
+
+    effort: str
+    seed: int
+
+
+class Role(Enum):
+    """An enum among the arguments."""
+
+    USER = "user"
+
+
 UNUSUAL: dict[str, Any] = {
     "a None": None,
     "a date": date(2026, 1, 31),
@@ -44,11 +68,59 @@ UNUSUAL: dict[str, Any] = {
 }
 
 
+COUNT = 1000
+
+
+def _noon(second: int) -> datetime:
+    return datetime(2026, 1, 31, 12, tzinfo=UTC) + timedelta(seconds=second)
+
+
+# Some values that JSON has no word for, and what they would be without.
+LISTS: dict[str, tuple[Callable[[int], Any], Callable[[int], Any]]] = {
+    "dates": (lambda i: date(2026, 1, 1 + i % 28), lambda i: f"2026-01-{1 + i % 28:02}"),
+    "datetimes": (_noon, lambda i: _noon(i).isoformat()),
+    "bytes": (lambda i: b"%010d" % i, lambda i: f"{i:010}"),
+    "Decimals": (lambda i: Decimal(i) / 100, lambda i: str(i / 100)),
+    "nan": (lambda i: nan, lambda i: i / 7),
+    "enum members": (lambda i: Role.USER, lambda i: "user"),
+    "sets": (lambda i: {i, i + 1}, lambda i: [i, i + 1]),
+    "mappings with integer keys": (lambda i: {1: i, 2: i}, lambda i: {"1": i, "2": i}),
+    "named tuples": (lambda i: Pair("high", i), lambda i: {"effort": "high", "seed": i}),
+    "dataclasses": (lambda i: Turn("high", i), lambda i: {"effort": "high", "seed": i}),
+    "pydantic models": (
+        lambda i: Settings(effort="high", seed=i),
+        lambda i: {"effort": "high", "seed": i},
+    ),
+}
+
+
 def tables(effort: Effort) -> list[Table]:
     """Return the tables of this question."""
-    return [
+    found = [
         _table(description, request, effort) for description, request in cases.requests().items()
     ]
+    return [*found, _lists(effort)]
+
+
+def _lists(effort: Effort) -> Table:
+    """Compare lists of unusual values with lists of plain ones of about the same size."""
+    body = []
+    for name, (unusual, plain) in LISTS.items():
+        slow, fast = ([make(i) for i in range(COUNT)] for make in (unusual, plain))
+        rows = [
+            Row(name="slow", call=_keyed({"items": slow})),
+            Row(name="fast", call=_keyed({"items": fast})),
+        ]
+        found = compare(rows, base="fast", effort=effort)
+        times = found["slow"].ratio
+        seconds = [duration(found[row.name].seconds) for row in rows]
+        body.append([name, *seconds, ratio(times), budget(times, UNUSUAL_BUDGET)])
+    return Table(
+        title=f"Key: {amount(COUNT)} unusual values",
+        head=["values", "time", "plain ones", "ratio", "note"],
+        rows=body,
+        text="The whole key of a list, and of one of the plain values that stand for them.",
+    )
 
 
 def _table(description: str, request: dict[str, Any], effort: Effort) -> Table:

@@ -9,7 +9,8 @@ from typing import Any, Final
 
 from llmcache.attributes import inherits, module_of
 from llmcache.errors import UncacheableArgument
-from llmcache.keys.walk import Walk, Writer, finds, text
+from llmcache.keys.plain import text
+from llmcache.keys.walk import Walk, Writer, finds
 
 _MODULES: Final = ("typing", "typing_extensions")
 

@@ -12,7 +12,7 @@ everything. Both write the same bytes.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import isfinite
+from contextlib import suppress
 from operator import itemgetter
 from typing import Any, Final
 from uuid import UUID
@@ -20,9 +20,10 @@ from uuid import UUID
 import orjson
 
 from llmcache.keys import fit
-from llmcache.keys.fit import MAX_DEPTH, is_enum, is_fit, member_value
+from llmcache.keys.fit import MAX_DEPTH, SOME, is_enum, member_value, unusual
+from llmcache.keys.plain import integer, number, text
 from llmcache.keys.walk import OPTIONS as _OPTIONS
-from llmcache.keys.walk import Walk, Writer, check_interrupt, key_segment, text, writes
+from llmcache.keys.walk import Walk, Writer, check_interrupt, key_segment, writes
 
 _dumps = orjson.dumps
 
@@ -34,17 +35,15 @@ def canonical(value: Any) -> bytes:
         UncacheableArgument: if some part of it has no canonical form; its
             ``path`` says which.
     """
-    if is_fit(value, MAX_DEPTH):
+    count = unusual(value, MAX_DEPTH)
+    if 0 <= count <= SOME:
         # suppress() would cost a quarter of a small key.
         try:
-            return _dumps(value, None, _OPTIONS)
-        except orjson.JSONEncodeError:
-            walk = Walk()
-        try:
-            return _dumps(value, walk.fragment, _OPTIONS)
+            return _dumps(value, Walk().fragment if count else None, _OPTIONS)
         except orjson.JSONEncodeError as error:
             check_interrupt(error)
-    return Walk().encode(value)
+    # What **kwargs took is a mapping in the mapping.
+    return Walk(first=2 if count > SOME else 1).encode(value)
 
 
 def _constant(value: Any, walk: Walk) -> bytes:
@@ -56,25 +55,26 @@ def _text(value: str, walk: Walk) -> bytes:
 
 
 def _integer(value: int, walk: Walk) -> bytes:
-    return b"%d" % value if -(2**63) <= value < 2**64 else b'!int"%x"' % value
+    return integer(value)
 
 
 def _float(value: float, walk: Walk) -> bytes:
-    if isfinite(value):
-        return _dumps(value)
-    return b'!float"%b"' % str(value).encode()
+    return number(value)
 
 
 def _array(value: Sequence[Any], walk: Walk) -> bytes:
-    return walk.tried(value) or walk.array(value)
+    return walk.rows(value) or walk.tried(value) or walk.array(value)
 
 
 def _mapping(value: Mapping[Any, Any], walk: Walk) -> bytes:
-    if form := walk.tried(value):
+    if form := walk.tried(value, walk.first):
         return form
     if fit.are_texts(value):
         return walk.object(value)
-    names = [] if fit.are_leaves(value) else [_member_name(key) for key in value]
+    leaves = fit.are_leaves(value)
+    if leaves and (form := _pairs(value, walk)):
+        return form
+    names = [] if leaves else [_member_name(key) for key in value]
     if names and None not in names and len(set(names)) == len(names):
         return walk.object(dict(zip(names, value.values(), strict=True)))
     keys = walk.unordered(value)
@@ -88,6 +88,21 @@ def _mapping(value: Mapping[Any, Any], walk: Walk) -> bytes:
             for key, (k, item) in zip(keys, value.items(), strict=True)
         )
     return b"!map[%b]" % b",".join([b"[%b,%b]" % pair for pair in pairs])
+
+
+def _pairs(value: Mapping[Any, Any], walk: Walk) -> bytes | None:
+    """Return a mapping of plain keys as orjson writes its pairs, if it is sure to."""
+    if not fit.are_sure_leaves(value):
+        return None
+    with suppress(orjson.JSONEncodeError):
+        pairs = sorted(value.items(), key=_key_bytes)
+        if form := walk.tried(pairs):
+            return b"!map" + form
+    return None
+
+
+def _key_bytes(item: tuple[Any, Any]) -> bytes:
+    return _dumps(item[0])
 
 
 def _member_name(key: Any) -> Any:

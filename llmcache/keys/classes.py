@@ -28,6 +28,7 @@ from llmcache.keys.names import (
     is_transparent,
     layers,
 )
+from llmcache.keys.plain import text
 from llmcache.keys.schemas import members_of, own_doc, schema_of
 from llmcache.keys.sources import (
     class_source,
@@ -35,7 +36,7 @@ from llmcache.keys.sources import (
     is_made_by_library,
     is_written_by_users,
 )
-from llmcache.keys.walk import Walk, Writer, describe, finds, text
+from llmcache.keys.walk import Walk, Writer, describe, finds
 
 # What Python and the makers of classes note for themselves, some versions of
 # them only. All of it follows from what else is written of a class.
@@ -69,18 +70,16 @@ def class_name(kind: type, walk: Walk) -> bytes:
     """
     if name := walk.names.get(id(kind)) or walk.again(kind):
         return name
-    if module_of(kind) == "builtins" and not is_heap_type(kind):
+    if _is_built_in(kind):
         return text(f"builtins:{qualname_of(kind)}")
     generic = namespace_of(kind).get("__pydantic_generic_metadata__") or {}
     if generic.get("origin"):
         arguments = [walk.encode(argument) for argument in generic["args"]]
         return b"!generic[%b]" % b",".join([class_name(generic["origin"], walk), *arguments])
+    if name := held_name(kind, walk):
+        return name
     module, qualname = full_name(kind)
     name = text(f"{module}:{qualname}")
-    if holds(module, qualname, kind):
-        walk.hold(kind)
-        walk.names[id(kind)] = name
-        return name
     walk.number(kind)
     source = class_source(kind)
     schema = schema_of(kind, walk)
@@ -92,6 +91,22 @@ def class_name(kind: type, walk: Walk) -> bytes:
             f"is or has {describe(kind)}, which no module holds and which has no source"
         )
     return b"!made[%b,%b,%b]" % (name, made, schema)
+
+
+def _is_built_in(kind: type) -> bool:
+    return module_of(kind) == "builtins" and not is_heap_type(kind)
+
+
+def held_name(kind: type, walk: Walk) -> bytes | None:
+    """Return the name under which a module holds a class, ``None`` if none does."""
+    if name := walk.names.get(id(kind)):
+        return name
+    module, qualname = full_name(kind)
+    if not holds(module, qualname, kind):
+        return None
+    walk.hold(kind)
+    name = walk.names[id(kind)] = text(f"{module}:{qualname}")
+    return name
 
 
 def _made_of(kind: type, walk: Walk, *, annotated: bool) -> bytes:
@@ -178,6 +193,8 @@ def _method_form(kind: type, name: str, function: FunctionType, walk: Walk) -> b
 
 
 def _class(value: type, walk: Walk) -> bytes:
+    if _is_built_in(value):
+        return b"!class[%b,null]" % class_name(value, walk)
     return b"!class[%b,%b]" % (class_name(value, walk), schema_of(value, walk) or b"null")
 
 

@@ -6,6 +6,7 @@ from enum import Enum, EnumMeta, EnumType
 from itertools import chain
 from math import isfinite
 from typing import Any, Final
+from uuid import UUID
 
 from orjson import Fragment
 
@@ -24,10 +25,13 @@ MAX_DEPTH: Final = 200
 MOST_PARTS: Final = 1 << 20
 _MOST_LEAVES: Final = 1 << 24
 ENDLESS: Final = "has too many parts, or contains itself"
-# So few containers nest no deeper than they may, wherever they are.
-_FEW: Final = 190
-_FEW_PARTS: Final = 2000
-_FEW_MEMBERS: Final = 16
+# More than these are not put into one list only to look at them.
+_MANY: Final = 1 << 16
+# Stands where a nest ends.
+_END: Final = object()
+UNFIT: Final = -1
+# With more unusual parts than these, orjson would come back too often.
+SOME: Final = 16
 
 # By their addresses: a class may have a metaclass with a __hash__ of its own.
 _FLOATS: Final = {id(float)}
@@ -36,48 +40,62 @@ _LEAVES: Final = {id(str), id(int), id(bool), id(type(None))}
 _PLAIN_NAMES: Final = (("value", Enum), ("__llmcache_key__", None), ("__getattr__", None))
 
 
-def is_fit(value: Any, room: int) -> bool:  # noqa: PLR0912
-    """Say whether orjson may be trusted with *value*, which may nest *room* deep.
+def unusual(value: Any, room: int, most: int = SOME) -> int:  # noqa: PLR0912
+    """Return how many parts of *value* orjson hands on; `UNFIT` where it may not be trusted.
 
-    It writes ``null`` for a ``nan`` or an infinity, whatever a fragment says,
-    loses count of how deep tuples nest, and asks enum members for a value that
-    they may refuse.
+    It writes ``null`` for a ``nan`` or an infinity, loses count of how deep
+    tuples nest, asks enum members for a value that they may refuse, and takes
+    a fragment for what it says.
+
+    Args:
+        value: anything.
+        room: how deep it may nest.
+        most: the number after which nobody looks further.
 
     Raises:
         UncacheableArgument: if it has more parts than any request.
     """
     if type(value) is not dict:
-        return _are_fit([value], room)
+        return _count([value], room, most)
+    found = 0
     # Most of a request are texts, and messages whose members are texts.
-    others = []
+    others: list[Any] = []
     for part in value.values():
         kind = type(part)
         if kind is str:
             continue
-        if kind is list and len(part) < _FEW:
+        if kind is list:
             for item in part:
-                if type(item) is dict and len(item) < _FEW_MEMBERS:
+                if type(item) is dict:
                     for member in item.values():
                         if type(member) is not str:
                             others.append(member)
+                            if len(others) > _MANY:
+                                return _count_many([[value]], room + 1, most)
                 else:
                     others.append(item)
         elif kind is float:
             if not isfinite(part):
-                return False
+                return UNFIT
         elif kind is dict and room == MAX_DEPTH:
             # What **kwargs took.
-            if not is_fit(part, room - 1):
-                return False
+            found = unusual(part, room - 1, most)
+            if found == UNFIT:
+                return UNFIT
         else:
             others.append(part)
-    return not others or _are_fit(others, room - 3)
+    if not others:
+        return found
+    count = _count(others, room - 3, most)
+    return count if count == UNFIT else found + count
 
 
-def _are_fit(values: list[Any], room: int) -> bool:  # noqa: PLR0912
-    """Say as `is_fit` does of all *values*, to which it adds what they hold."""
+def _count(values: list[Any], room: int, most: int) -> int:  # noqa: PLR0912
+    """Count as `unusual` does among all *values*, to which it adds what they hold, nest by nest."""
+    found = 0
+    plain = None
     top = len(values)
-    containers = 0
+    values.append(_END)
     for part in values:
         kind = type(part)
         if kind is str:
@@ -86,31 +104,39 @@ def _are_fit(values: list[Any], room: int) -> bool:  # noqa: PLR0912
             values += part.values()
         elif kind is list or kind is tuple:
             values += part
-            if len(values) > _FEW_PARTS:
-                return _is_large_and_fit([values[:top]], room + 1)
         elif kind is int or kind is bool or part is None:
             continue
         elif kind is float:
             if not isfinite(part):
-                return False
+                return UNFIT
             continue
-        elif type(kind) is EnumType:
-            if not has_plain_value(kind):
-                return False
+        elif part is _END:
+            if part is not values[-1]:
+                if not room:
+                    return UNFIT
+                room -= 1
+                values.append(part)
+            continue
+        elif kind is UUID:
+            continue
+        elif kind is plain or (type(kind) is EnumType and has_plain_value(kind)):
+            plain = kind
             values.append(part._value_)
-        elif kind is Fragment:
-            return False
+        elif type(kind) is EnumType or kind is Fragment:
+            return UNFIT
         else:
+            found += 1
+            if found > most:
+                return found
             continue
-        containers += 1
-        if containers == _FEW:
-            return _is_large_and_fit([values[:top]], room + 1)
-    return True
+        if len(values) > _MANY:
+            return _count_many([values[:top]], room + 1, most)
+    return found
 
 
-def _is_large_and_fit(level: list[Any], room: int) -> bool:
-    """Say as `is_fit` does of the items of *level*: nest by nest, so that it knows how deep."""
-    containers = parts = 0
+def _count_many(level: list[Any], room: int, most: int) -> int:
+    """Count as `unusual` does among the items of *level*, without a list of all of them."""
+    found = containers = parts = 0
     while room:
         room -= 1
         containers += len(level)
@@ -120,9 +146,7 @@ def _is_large_and_fit(level: list[Any], room: int) -> bool:
             raise UncacheableArgument(ENDLESS)
         kinds = set(map(id, map(type, chain.from_iterable(holders)))) - _LEAVES
         if not kinds:
-            return True
-        if id(Fragment) in kinds:
-            return False
+            return found
         level = []
         for part in chain.from_iterable(holders):
             kind = type(part)
@@ -130,22 +154,22 @@ def _is_large_and_fit(level: list[Any], room: int) -> bool:
                 continue
             if kind is dict or kind is list or kind is tuple:
                 level.append(part)
-            elif kind is float:
-                if not isfinite(part):
-                    return False
-            elif type(kind) is EnumType:
-                if not has_plain_value(kind):
-                    return False
-                level.append([part._value_])
+            elif id(kind) not in _LEAVES:
+                count = _count([part], room, most)
+                if count == UNFIT:
+                    return UNFIT
+                found += count
+                if found > most:
+                    return found
         if not level:
-            return True
-    return False
+            return found
+    return UNFIT
 
 
 def is_sure(value: Any, room: int) -> bool:  # noqa: PLR0912
     """Say whether orjson writes *value* without fail, but for parts that it hands on.
 
-    It is slower than `is_fit`, and says no to what has many containers.
+    It is slower than `unusual`, and says no to what has many containers.
     """
     waiting = [value]
     for part in waiting:
@@ -184,6 +208,11 @@ def are_texts(values: Any) -> bool:
 def are_sure_leaves(values: Any) -> bool:
     """Say whether orjson writes *values* that are leaves right, or not at all."""
     return all(map(isfinite, [value for value in values if type(value) is float]))
+
+
+def are_floats(values: Any) -> bool:
+    """Say whether all of *values* are floats."""
+    return all(type(value) is float for value in values)
 
 
 def are_leaves(values: Any) -> bool:

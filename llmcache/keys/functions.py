@@ -18,8 +18,9 @@ from llmcache.errors import UncacheableArgument
 from llmcache.keys.binding import signature_of
 from llmcache.keys.identity import function_form
 from llmcache.keys.names import is_transparent, layers
+from llmcache.keys.plain import text
 from llmcache.keys.sources import docstring
-from llmcache.keys.walk import Walk, Writer, finds, text, writes
+from llmcache.keys.walk import Walk, Writer, finds, writes
 
 _LRU_CACHE: Final = type(functools.lru_cache(len))
 

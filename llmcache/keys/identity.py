@@ -21,8 +21,9 @@ from llmcache.keys.names import (
     is_transparent,
     layers,
 )
+from llmcache.keys.plain import text
 from llmcache.keys.sources import function_source
-from llmcache.keys.walk import Walk, text
+from llmcache.keys.walk import Walk
 
 _unique: Final = itertools.count()
 

@@ -37,18 +37,10 @@ from llmcache.attributes import (
 from llmcache.errors import ConfigurationError, UncacheableArgument
 from llmcache.keys.classes import class_name
 from llmcache.keys.fit import is_enum, member_value
+from llmcache.keys.plain import text
 from llmcache.keys.sources import sets_attributes
-from llmcache.keys.values import digest, is_path_class, path_form
-from llmcache.keys.walk import (
-    Walk,
-    Writer,
-    describe,
-    finds,
-    finds_first,
-    qualified,
-    text,
-    writes,
-)
+from llmcache.keys.values import digest, is_path_class, path_form, shape_form
+from llmcache.keys.walk import Walk, Writer, describe, finds, finds_first, qualified, writes
 
 T = TypeVar("T")
 
@@ -87,7 +79,7 @@ def register_key(kind: type[T], function: Callable[[T], Any]) -> None:
         raise ConfigurationError(f"{kind!r} cannot be given a key of its own")
     with _registering:
         _registered[id(kind)] = kind, function
-        writes(kind, _keyed)
+        writes(kind, write_keyed)
 
 
 def subject(owner: Any) -> bytes:
@@ -100,21 +92,30 @@ def subject(owner: Any) -> bytes:
     if isinstance(owner, type):
         return b"!owner[%b]" % class_name(owner, walk)
     kind = type(owner)
-    if _own_key(kind) is None and _is_askable(kind) and not _state_reader(kind)(owner):
+    if _own_key(kind) is None and _is_askable(kind) and not state_reader(kind)(owner):
         return b"!object[%b,{}]" % class_name(kind, walk)
     return walk.encode(owner)
 
 
 def _own_key(kind: type) -> Writer | None:
-    return _keyed if any(map(_says_its_key, lineage(kind))) else None
+    return write_keyed if any(map(_says_its_key, lineage(kind))) else None
 
 
-def _keyed(value: Any, walk: Walk) -> bytes:
+def write_keyed(value: Any, walk: Walk) -> bytes:
     kind = type(value)
-    base = next(b for b in lineage(kind) if _says_its_key(b))
-    known = _registered.get(id(base))
-    key = kind.__llmcache_key__(value) if known is None else known[1](value)
+    key = key_function(kind)(value)
     return b"!keyed[%b,%b]" % (class_name(kind, walk), walk.encode(key))
+
+
+def key_function(kind: type) -> Callable[[Any], Any]:
+    """Return what says how instances of a class are keyed, without asking a metaclass."""
+    base = next(base for base in lineage(kind) if _says_its_key(base))
+    known = _registered.get(id(base))
+    if known is not None:
+        return known[1]
+    held = namespace_of(base)["__llmcache_key__"]
+    get = class_attribute(type(held), "__get__")
+    return held if get is None else get(held, None, kind)  # type: ignore[no-any-return]
 
 
 def _says_its_key(kind: type) -> bool:
@@ -122,10 +123,10 @@ def _says_its_key(kind: type) -> bool:
 
 
 def _enum(kind: type) -> Writer | None:
-    return _member if is_enum(kind) else None
+    return write_member if is_enum(kind) else None
 
 
-def _member(value: Enum, walk: Walk) -> bytes:
+def write_member(value: Enum, walk: Walk) -> bytes:
     return walk.encode(member_value(value))
 
 
@@ -155,12 +156,12 @@ def _sentinel_class(value: Any, walk: Walk) -> bytes:
 
 def _model(kind: type) -> Writer | None:
     pydantic = sys.modules.get("pydantic")
-    return _model_parts if pydantic and inherits(kind, pydantic.BaseModel) else None
+    return write_model if pydantic and inherits(kind, pydantic.BaseModel) else None
 
 
-def _model_parts(value: Any, walk: Walk) -> bytes:
+def write_model(value: Any, walk: Walk) -> bytes:
     kind = type(value)
-    known, fields_of, extra_of, private_of = walk.plan(kind, _model_plan)
+    known, fields_of, extra_of, private_of = walk.plan(kind, model_plan)
     fields = fields_of(value)
     if fields.keys() != known.keys():
         fields = {name: item for name, item in fields.items() if name in known}
@@ -176,7 +177,7 @@ def _model_parts(value: Any, walk: Walk) -> bytes:
     )
 
 
-def _model_plan(kind: type) -> tuple[dict[str, Any], _Reader, _Reader, _Reader]:
+def model_plan(kind: type) -> tuple[dict[str, Any], _Reader, _Reader, _Reader]:
     """Return a model's fields, and what reads their values, the extra and the private ones."""
     fields: dict[str, Any] = class_attribute(kind, "__pydantic_fields__")
     extra_of, private_of = _slot(kind, "__pydantic_extra__"), _slot(kind, "__pydantic_private__")
@@ -191,10 +192,10 @@ def _slot(kind: type, name: str) -> Callable[[Any], Any]:
 
 def _struct(kind: type) -> Writer | None:
     msgspec = sys.modules.get("msgspec")
-    return _struct_parts if msgspec and inherits(kind, msgspec.Struct) else None
+    return write_struct if msgspec and inherits(kind, msgspec.Struct) else None
 
 
-def _struct_parts(value: Any, walk: Walk) -> bytes:
+def write_struct(value: Any, walk: Walk) -> bytes:
     kind = type(value)
     state = walk.plan(kind, reader_of)(value)
     return b"!object[%b,%b]" % (class_name(kind, walk), walk.record(state))
@@ -205,22 +206,23 @@ def _array(kind: type) -> Writer | None:
     if numpy and kind is numpy.ndarray:
         return _array_parts
     scalar = numpy and inherits(kind, numpy.generic) and module_of(kind) == "numpy"
-    return _scalar_parts if scalar and vars(numpy).get(name_of(kind)) is kind else None
+    return write_scalar if scalar and vars(numpy).get(name_of(kind)) is kind else None
 
 
 def _array_parts(value: Any, walk: Walk) -> bytes:
-    if value.dtype.names is not None:
+    kind = value.dtype
+    if kind.names is not None:
         return _record_parts(value, walk)
-    if value.dtype.type.__module__ != "numpy":
+    if kind.type.__module__ != "numpy":
         # Others may have the same name, or hold addresses.
         raise UncacheableArgument("is an array of a type that is not numpy's own")
-    shape, dtype = walk.encode(value.shape), text(value.dtype.str)
-    if value.dtype.hasobject:
+    shape, dtype = shape_form(value.shape), text(kind.str)
+    if kind.hasobject:
         return b"!ndarray[%b,%b,%b]" % (dtype, shape, walk.encode(value.tolist()))
     return b"!ndarray[%b,%b,%b]" % (dtype, shape, digest(value.tobytes()))
 
 
-def _scalar_parts(value: Any, walk: Walk) -> bytes:
+def write_scalar(value: Any, walk: Walk) -> bytes:
     if value.dtype.names is not None:
         raise UncacheableArgument("is a structured numpy scalar")
     return b"!numpy[%b,%b]" % (text(value.dtype.str), digest(value.tobytes()))
@@ -229,7 +231,7 @@ def _scalar_parts(value: Any, walk: Walk) -> bytes:
 def _record_parts(value: Any, walk: Walk) -> bytes:
     """Return the fields of a structured array, without the bytes between them."""
     fields = [b"[%b,%b]" % (text(n), walk.encode(value[n])) for n in value.dtype.names]
-    return b"!record[%b,[%b]]" % (walk.encode(value.shape), b",".join(fields))
+    return b"!record[%b,[%b]]" % (shape_form(value.shape), b",".join(fields))
 
 
 def _path(kind: type) -> Writer | None:
@@ -248,19 +250,19 @@ def _path_parts(value: Any, walk: Walk) -> bytes:
 
 def _builtin_subclass(kind: type) -> Writer | None:
     if any(kind is container for container in _CONTAINERS):
-        return _subclass_parts
+        return write_subclass
     plain = is_plain(kind, *_BASES, *_CONTAINERS)
-    return _subclass_parts if plain and _base_of(kind) is not object else None
+    return write_subclass if plain and _base_of(kind) is not object else None
 
 
-def _subclass_parts(value: Any, walk: Walk) -> bytes:
+def write_subclass(value: Any, walk: Walk) -> bytes:
     kind = type(value)
-    whole_of, attributes_of = walk.plan(kind, _subclass_plan)
+    whole_of, attributes_of = walk.plan(kind, subclass_plan)
     parts = walk.encode(whole_of(value))
     return b"!as[%b,%b,%b]" % (class_name(kind, walk), parts, walk.record(attributes_of(value)))
 
 
-def _subclass_plan(kind: type) -> tuple[Callable[[Any], Any], _Reader]:
+def subclass_plan(kind: type) -> tuple[Callable[[Any], Any], _Reader]:
     """Return what reads the value of a subclass's instance as its base's, and its attributes."""
     _check_settled(kind)
     base, attributes_of = _base_of(kind), reader_of(kind)
@@ -296,12 +298,12 @@ def _base_of(kind: type) -> type:
 
 
 def _instance(kind: type) -> Writer | None:
-    return _instance_parts if _is_askable(kind) else None
+    return write_instance if _is_askable(kind) else None
 
 
-def _instance_parts(value: Any, walk: Walk) -> bytes:
+def write_instance(value: Any, walk: Walk) -> bytes:
     kind = type(value)
-    state = walk.plan(kind, _state_reader)(value)
+    state = walk.plan(kind, state_reader)(value)
     if not state and class_attribute(kind, "__dataclass_fields__") is None:
         raise UncacheableArgument(
             f"is {describe(kind)} without attributes, which only its address tells from another"
@@ -332,7 +334,7 @@ def _unsettling(kind: type) -> str | None:
     return None
 
 
-def _state_reader(kind: type) -> _Reader:
+def state_reader(kind: type) -> _Reader:
     """Return what reads the attributes of instances, but for what is computed and kept there."""
     _check_settled(kind)
     attributes_of, caches = reader_of(kind), _caches_of(kind)

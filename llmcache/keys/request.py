@@ -9,6 +9,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 from llmcache.errors import UncacheableArgument
 from llmcache.keys import functions as _functions  # noqa: F401
+from llmcache.keys import rows as _rows  # noqa: F401
 from llmcache.keys.binding import Binder
 from llmcache.keys.canonical import canonical
 from llmcache.keys.identity import Identity

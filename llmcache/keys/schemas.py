@@ -13,8 +13,9 @@ from llmcache.attributes import class_attribute, inherits, name_of, namespace_of
 from llmcache.errors import UncacheableArgument
 from llmcache.keys.fit import is_enum, member_value
 from llmcache.keys.names import is_typed_dict
+from llmcache.keys.plain import text
 from llmcache.keys.sources import docstring
-from llmcache.keys.walk import Walk, describe, text
+from llmcache.keys.walk import Walk, describe
 
 
 @per_class

@@ -16,12 +16,13 @@ import orjson
 
 from llmcache.attributes import inherits, module_of, name_of
 from llmcache.errors import UncacheableArgument
-from llmcache.keys.walk import Walk, Writer, finds, qualified, text, writes
+from llmcache.keys.plain import integer, number, text
+from llmcache.keys.walk import Walk, Writer, finds, qualified, writes
 
 _dumps = orjson.dumps
 
 # str() asks the current context how to write the exponent.
-_PLAIN: Final = Context(capitals=1)
+decimal_text: Final = Context(capitals=1).to_sci_string
 _PATHS: Final = ("PurePosixPath", "PosixPath", "PureWindowsPath", "WindowsPath")
 _CONSTANTS: Final = {
     type(...): b'!constant"Ellipsis"',
@@ -34,20 +35,25 @@ def digest(data: bytes | bytearray | memoryview) -> bytes:
     return b'"%b"' % hashlib.sha256(data).hexdigest().encode()
 
 
-def _bytes(value: bytes, walk: Walk) -> bytes:
+def write_bytes(value: bytes, walk: Walk) -> bytes:
     return b"!bytes" + digest(value)
 
 
-def _bytearray(value: bytearray, walk: Walk) -> bytes:
+def write_bytearray(value: bytearray, walk: Walk) -> bytes:
     return b"!bytearray" + digest(value)
 
 
 def _memoryview(value: memoryview, walk: Walk) -> bytes:
     try:
-        shape, data = list(value.shape or ()), value.tobytes()
+        shape, data = shape_form(value.shape or ()), value.tobytes()
     except ValueError:
         raise UncacheableArgument("is a memoryview that was released") from None
-    return b"!memoryview[%b,%b,%b]" % (text(value.format), walk.encode(shape), digest(data))
+    return b"!memoryview[%b,%b,%b]" % (text(value.format), shape, digest(data))
+
+
+def shape_form(shape: Iterable[int]) -> bytes:
+    """Return the canonical form of the lengths of an array."""
+    return b"[%b]" % b",".join([b"%d" % length for length in shape])
 
 
 def _set(value: Iterable[Any], walk: Walk) -> bytes:
@@ -62,15 +68,15 @@ def _unordered(value: Iterable[Any], walk: Walk) -> bytes:
     return b"[%b]" % b",".join(sorted(walk.unordered(value)))
 
 
-def _date(value: date, walk: Walk) -> bytes:
+def write_date(value: date, walk: Walk) -> bytes:
     return b"!date" + _dumps(value)
 
 
-def _time(value: time, walk: Walk) -> bytes:
+def write_time(value: time, walk: Walk) -> bytes:
     return b"!time" + _moment(value)
 
 
-def _datetime(value: datetime, walk: Walk) -> bytes:
+def write_datetime(value: datetime, walk: Walk) -> bytes:
     if value.tzinfo is None:
         return b"!datetime[%b,%d,null]" % (_dumps(value), value.fold)
     return b"!datetime" + _moment(value)
@@ -82,10 +88,10 @@ def _moment(value: time | datetime) -> bytes:
     except Exception as error:  # noqa: BLE001
         raised = type(error).__qualname__
         raise UncacheableArgument(f"has a time zone that raises {raised}") from None
-    return b"[%b,%d,%b]" % (spelled, value.fold, _zone(value.tzinfo, name))
+    return b"[%b,%d,%b]" % (spelled, value.fold, zone_form(value.tzinfo, name))
 
 
-def _zone(zone: Any, name: str | None) -> bytes:
+def zone_form(zone: Any, name: str | None) -> bytes:
     """Return what a zone is besides the offset, which the ISO text has already."""
     if zone is None:
         return b"null"
@@ -99,20 +105,20 @@ def _zone(zone: Any, name: str | None) -> bytes:
     return b"[%b,%b]" % (text(qualified(type(zone))), b"null" if name is None else text(name))
 
 
-def _timedelta(value: timedelta, walk: Walk) -> bytes:
+def write_timedelta(value: timedelta, walk: Walk) -> bytes:
     return b"!timedelta[%d,%d,%d]" % (value.days, value.seconds, value.microseconds)
 
 
-def _decimal(value: Decimal, walk: Walk) -> bytes:
-    return b"!decimal" + text(_PLAIN.to_sci_string(value))
+def write_decimal(value: Decimal, walk: Walk) -> bytes:
+    return b'!decimal"%b"' % decimal_text(value).encode()
 
 
-def _fraction(value: Any, walk: Walk) -> bytes:
-    return walk.tagged(b"fraction", value.numerator, value.denominator)
+def write_fraction(value: Any, walk: Walk) -> bytes:
+    return b"!fraction[%b,%b]" % (integer(value.numerator), integer(value.denominator))
 
 
-def _complex(value: complex, walk: Walk) -> bytes:
-    return walk.tagged(b"complex", value.real, value.imag)
+def write_complex(value: complex, walk: Walk) -> bytes:
+    return b"!complex[%b,%b]" % (number(value.real), number(value.imag))
 
 
 def _range(value: range, walk: Walk) -> bytes:
@@ -147,33 +153,33 @@ def is_path_class(kind: type) -> bool:
     return ours and inherits(kind, PurePath)
 
 
-def _path(value: PurePath, walk: Walk) -> bytes:
+def write_path(value: PurePath, walk: Walk) -> bytes:
     return path_form(type(value), str(value))
 
 
 def _find_path(kind: type) -> Writer | None:
-    return _path if is_path_class(kind) else None
+    return write_path if is_path_class(kind) else None
 
 
 def _find_fraction(kind: type) -> Writer | None:
     fractions = sys.modules.get("fractions")
-    return _fraction if fractions is not None and kind is fractions.Fraction else None
+    return write_fraction if fractions is not None and kind is fractions.Fraction else None
 
 
 _leaves: Final[dict[type, Writer]] = {
-    bytes: _bytes,
-    bytearray: _bytearray,
-    date: _date,
-    time: _time,
-    datetime: _datetime,
-    timedelta: _timedelta,
-    Decimal: _decimal,
+    bytes: write_bytes,
+    bytearray: write_bytearray,
+    date: write_date,
+    time: write_time,
+    datetime: write_datetime,
+    timedelta: write_timedelta,
+    Decimal: write_decimal,
+    complex: write_complex,
+    memoryview: _memoryview,
 }
 _writers: Final[dict[type, Writer]] = {
-    memoryview: _memoryview,
     set: _set,
     frozenset: _frozenset,
-    complex: _complex,
     range: _range,
     slice: _slice,
     re.Pattern: _pattern,

@@ -14,7 +14,8 @@ import orjson
 from llmcache.attributes import module_of, per_class, qualname_of
 from llmcache.errors import UncacheableArgument
 from llmcache.keys import fit
-from llmcache.keys.fit import MAX_DEPTH, is_sure
+from llmcache.keys.fit import MAX_DEPTH, UNFIT, is_sure, unusual
+from llmcache.keys.plain import floats
 
 # How far down a walk tries orjson on the lists and mappings that it comes by.
 _TRIES: Final = 5
@@ -30,11 +31,16 @@ OPTIONS: Final = (
 )
 _dumps = orjson.dumps
 _Fragment = orjson.Fragment
+# Neither JSON nor any tag has a line's end in it.
+_MARK: Final = _Fragment(b"\n")
 
 T = TypeVar("T")
 
 Writer: TypeAlias = "Callable[[Any, Walk], bytes]"
 """Writes one value; its parts go through the walk."""
+
+Rows: TypeAlias = "Callable[[Sequence[Any], Walk], bytes | None]"
+"""Writes many values of one class with commas between them, ``None`` if it cannot."""
 
 
 class Walk:
@@ -53,11 +59,14 @@ class Walk:
         "_parts",
         "_plans",
         "_refused",
+        "first",
         "names",
         "unfinished",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, first: int = 1) -> None:
+        self.first = first
+        """The last depth at which no mapping is tried: lists of many alike may be in them."""
         self._depth = 0
         self._parts = 0
         self._refused = False
@@ -192,49 +201,80 @@ class Walk:
             check_interrupt(error)
             # Some part has no form: it is looked for once more, for its path.
             self._refused = True
-            while len(self._numbers) > numbers:
-                self._numbers.popitem()
+            self._forget(numbers)
             return None
 
-    def tried(self, value: Any) -> bytes | None:
+    def tried(self, value: Any, first: int = 1) -> bytes | None:
         """Return `quick` of *value* unless that has been tried often enough on what it is in."""
-        return self.quick(value) if 1 < self._depth <= _TRIES else None
+        return self.quick(value) if first < self._depth <= _TRIES else None
+
+    def rows(self, values: Sequence[Any]) -> bytes | None:
+        """Return ``[…]`` of many values of one class that are quicker written together."""
+        if len(values) <= _FEW or self._depth > _TRIES:
+            return None
+        kind = type(values[0])
+        key = id(kind)
+        writer = _WRITERS.get(key) or self._found.get(key) or _writer_or_none(kind)
+        write = _ROWS.get(writer)
+        if write is None:
+            return None
+        for value in values:
+            if type(value) is not kind:
+                return None
+        numbers, parts = len(self._numbers), self._parts
+        self._enter(len(values))
+        try:
+            form = write(values, self)
+        except (orjson.JSONEncodeError, UncacheableArgument) as error:
+            check_interrupt(error)
+            form = None
+        finally:
+            self._depth -= 1
+        if form is None:
+            self._forget(numbers)
+            self._parts = parts
+            return None
+        return b"[%b]" % form
+
+    def forms(self, values: list[Any]) -> list[bytes]:
+        """Return the canonical bytes of each of *values*, which orjson writes at once.
+
+        Raises:
+            JSONEncodeError: if it cannot.
+        """
+        if unusual(values, MAX_DEPTH - self._depth, fit.MOST_PARTS) == UNFIT:
+            raise orjson.JSONEncodeError
+        marked = [_MARK] * (2 * len(values) - 1)
+        marked[::2] = values
+        return _dumps(marked, self.fragment, OPTIONS)[1:-1].split(b",\n,")
+
+    def _forget(self, numbers: int) -> None:
+        """Take all numbers back that were given after so many."""
+        while len(self._numbers) > numbers:
+            self._numbers.popitem()
 
     def array(self, values: Iterable[Any]) -> bytes:
         """Return ``[…]`` of *values*, in their order."""
         values = values if isinstance(values, list | tuple) else list(values)
-        if fit.are_leaves(values):
-            return b"[%b]" % b",".join(self._leaves(values))
+        if len(values) > _FEW and fit.are_leaves(values):
+            if fit.are_sure_leaves(values):
+                with suppress(orjson.JSONEncodeError):
+                    return _dumps(values)
+            if fit.are_floats(values):
+                return floats(values)
         return b"[%b]" % b",".join(self.parts(values, "[{}]".format))
-
-    def _leaves(self, values: Sequence[Any]) -> list[bytes]:
-        """Return the forms of plain values in pieces as large as orjson takes."""
-        if len(values) <= _FEW:
-            return self.parts(values, str)
-        if fit.are_sure_leaves(values):
-            with suppress(orjson.JSONEncodeError):
-                return [_dumps(values)[1:-1]]
-        half = len(values) // 2
-        return self._leaves(values[:half]) + self._leaves(values[half:])
 
     def object(self, members: Mapping[str, Any]) -> bytes:
         """Return ``{…}`` of *members*, whose names are text without lone surrogates."""
         names = sorted(members)
         values = [members[name] for name in names]
-        leaves = fit.are_leaves(values)
-        return b"{%b}" % b",".join(self._members(names, values, leaves=leaves))
-
-    def _members(self, names: list[str], values: list[Any], *, leaves: bool) -> list[bytes]:
-        """Return the forms of members, if they are leaves in pieces as large as orjson takes."""
-        if not leaves or len(names) <= _FEW:
-            forms = self.parts(values, lambda i: key_segment(names[i]))
-            return [b"%b:%b" % pair for pair in zip(map(_dumps, names), forms, strict=True)]
-        if fit.are_sure_leaves(values):
+        if len(names) > _FEW and fit.are_leaves(values) and fit.are_sure_leaves(values):
             with suppress(orjson.JSONEncodeError):
-                return [_dumps(dict(zip(names, values, strict=True)))[1:-1]]
-        half = len(names) // 2
-        first = self._members(names[:half], values[:half], leaves=True)
-        return first + self._members(names[half:], values[half:], leaves=True)
+                return _dumps(members, None, OPTIONS)
+        forms = self.parts(values, lambda i: key_segment(names[i]))
+        return b"{%b}" % b",".join(
+            [b"%b:%b" % pair for pair in zip(map(_dumps, names), forms, strict=True)]
+        )
 
     def unordered(self, values: Iterable[Any]) -> list[bytes]:
         """Return the canonical bytes of each of *values*, which have no order."""
@@ -270,15 +310,7 @@ def key_segment(key: Any) -> str:
     return f".{key}" if key.isidentifier() else f"[{key!r}]"
 
 
-def text(value: str) -> bytes:
-    """Return the canonical bytes of a text."""
-    try:
-        return _dumps(value)
-    except orjson.JSONEncodeError:
-        return b'!text"%b"' % value.encode("utf-8", "surrogatepass").hex().encode()
-
-
-def check_interrupt(error: orjson.JSONEncodeError) -> None:
+def check_interrupt(error: Exception) -> None:
     """Raise what interrupted orjson, if that is why it failed."""
     cause = error.__cause__
     if cause is not None and not isinstance(cause, Exception):
@@ -290,6 +322,7 @@ def check_interrupt(error: orjson.JSONEncodeError) -> None:
 _WRITERS: Final[dict[int, Writer]] = {}
 _LEAVES: Final[dict[int, Writer]] = {}
 _KINDS: Final[dict[int, type]] = {}
+_ROWS: Final[dict[Writer | None, Rows]] = {}
 _FINDERS: Final[list[Callable[[type], Writer | None]]] = []
 _CHANGING: Final[list[Callable[[type], Writer | None]]] = []
 
@@ -310,6 +343,11 @@ def writes(kind: type, writer: Writer, *, leaf: bool = False) -> None:
         _LEAVES.pop(id(kind), None)
 
 
+def writes_rows(writer: Writer, rows: Rows) -> None:
+    """Let *rows* write what there are many of that *writer* writes one by one."""
+    _ROWS[writer] = rows
+
+
 def finds(finder: Callable[[type], Writer | None]) -> None:
     """Ask *finder* for the writer of a class that no writer names, after those before."""
     _FINDERS.append(finder)
@@ -320,11 +358,15 @@ def finds_first(finder: Callable[[type], Writer | None]) -> None:
     _CHANGING.append(finder)
 
 
-def _writer_for(kind: type) -> Writer:
+def _writer_or_none(kind: type) -> Writer | None:
     for finder in _CHANGING:
         if writer := finder(kind):
             return writer
-    found = _found_writer(kind)
+    return _found_writer(kind)
+
+
+def _writer_for(kind: type) -> Writer:
+    found = _writer_or_none(kind)
     if found is None:
         raise UncacheableArgument(f"is {describe(kind)}, which has no canonical form")
     return found

@@ -92,6 +92,10 @@ class Functions:
         )
 
     def identity(self, value: types.FunctionType, place: Place) -> str:
+        members = {"partial": "[]", **self.members(value, place)}
+        return "!function{" + ",".join(f'"{k}":{v}' for k, v in sorted(members.items())) + "}"
+
+    def members(self, value: types.FunctionType, place: Place) -> dict[str, str]:
         held = is_held(value)
         stack = [layer for layer in layers(value) if type(layer) is types.FunctionType]
         new = [layer for layer in stack if place.number(layer)]
@@ -113,13 +117,13 @@ class Functions:
                 elif not isinstance(layer, functools.partial | staticmethod | classmethod):
                     found.append(self.spell(layer, place))
             cells = "[" + ",".join(found) + "]"
-        members = {"cells": cells, "partial": "[]"}
+        members = {"cells": cells}
         members["module"] = self.text(value.__module__)
         members["qualname"] = self.text(qualname(value))
         if not held:
             sources = [quoted_digest(source(layer)) for layer in stack if not is_retry(layer)]
             members["source"] = "[" + ",".join(sources) + "]"
-        return "!function{" + ",".join(f'"{k}":{v}' for k, v in sorted(members.items())) + "}"
+        return members
 
     def closure(self, function: types.FunctionType, place: Place) -> str:
         names = function.__code__.co_freevars

@@ -1,16 +1,22 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 import enum
+import pathlib
 import typing
+from decimal import Decimal
+from fractions import Fraction
 
 import msgspec
+import numpy as np
 import orjson
 import pydantic
 import pytest
 
+import llmcache.keys.request  # noqa: F401
+from keys import named
 from llmcache import UncacheableArgument
-from llmcache.keys import request  # noqa: F401
 from llmcache.keys.canonical import canonical
 
 
@@ -30,15 +36,61 @@ def test_an_enum_is_the_value_that_it_shows() -> None:
     assert canonical([Shouted.A, Level.A]) == b'["loud",1]'
 
 
-def test_many_containers_are_no_deep_ones() -> None:
-    value = [{"a": (1, Level.A)} for _ in range(300)]
-    assert canonical(value) == b"[" + b",".join([b'{"a":[1,1]}'] * 300) + b"]"
+@pytest.fixture(params=[1 << 16, 200], ids=["few", "many"])
+def most(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Let values have few parts or many, as far as the look at them is concerned."""
+    monkeypatch.setattr("llmcache.keys.fit._MANY", request.param)
+    return request.param
 
 
-def test_what_orjson_spells_otherwise_is_found_among_many_containers() -> None:
-    many: list[typing.Any] = [{"a": ()} for _ in range(300)]
-    assert canonical([*many, [float("nan")]]).endswith(b'{"a":[]},[!float"nan"]]')
-    assert canonical([*many, 0.5, [Shouted.A]]).endswith(b'{"a":[]},0.5,["loud"]]')
+@pytest.mark.usefixtures("most")
+@pytest.mark.parametrize(
+    ("item", "form"),
+    [
+        ({"a": (1, Level.A), "b": "c"}, b'{"a":[1,1],"b":"c"}'),
+        ([["a", "b"], None], b'[["a","b"],null]'),
+        (["a", 0.5], b'["a",0.5]'),
+        (dt.date(2026, 1, 31), b'!date"2026-01-31"'),
+    ],
+)
+def test_many_containers_are_no_deep_ones(item: typing.Any, form: bytes) -> None:
+    value = [item] * 300
+    expected = b"[" + b",".join([form] * 300) + b"]"
+    assert canonical(value) == expected
+    assert canonical({"messages": value}) == b'{"messages":%b}' % expected
+    assert canonical([[item, value[:2]], "a"]) == b'[[%b,[%b,%b]],"a"]' % (form, form, form)
+
+
+@pytest.mark.usefixtures("most")
+@pytest.mark.parametrize("within", [False, True])
+@pytest.mark.parametrize(
+    ("odd", "form"),
+    [
+        ([float("nan")], b'[!float"nan"]'),
+        ({"b": [float("inf")]}, b'{"b":[!float"inf"]}'),
+        (float("nan"), b'!float"nan"'),
+        ([Shouted.A], b'["loud"]'),
+        ({"b": Shouted.A}, b'{"b":"loud"}'),
+    ],
+)
+def test_what_orjson_spells_otherwise_is_found_among_many_containers(
+    odd: typing.Any, form: bytes, *, within: bool
+) -> None:
+    many = [*([{"a": ()}] * 300), 0.5, odd]
+    found = canonical({"messages": many} if within else many)
+    assert found.endswith(b'{"a":[]},0.5,%b]%b' % (form, b"}" * within))
+
+
+@pytest.mark.usefixtures("most")
+@pytest.mark.parametrize("within", [False, True])
+@pytest.mark.parametrize("kind", [list, tuple])
+def test_what_nests_too_deep_among_many_containers_is_refused(kind: type, *, within: bool) -> None:
+    deep = kind()
+    for _ in range(300):
+        deep = kind([deep])
+    many = [*([{"a": []}] * 300), deep]
+    with pytest.raises(UncacheableArgument, match="nests too deep"):
+        canonical({"messages": many} if within else many)
 
 
 @pytest.mark.parametrize("around", [0, 300])
@@ -170,18 +222,95 @@ def test_pieces_are_written_as_one(count: int, odd: typing.Any) -> None:
         assert canonical(many) == b"[%b]" % b",".join(each)
 
 
+UTC = dt.datetime(2026, 1, 31, tzinfo=dt.UTC)
+LATE = UTC.replace(tzinfo=dt.timezone(dt.timedelta(seconds=90)))
+ALIKE: dict[str, list[typing.Any]] = {
+    "dates": [dt.date(2026, 1, day) for day in range(1, 21)],
+    "times": [dt.time(hour, 1, 2, 3) for hour in range(20)],
+    "naive": [dt.datetime(2026, 1, 31, hour) for hour in range(20)],
+    "aware": [UTC.replace(hour=hour) for hour in range(20)],
+    "aware to the second": [LATE.replace(hour=hour) for hour in range(20)],
+    "folded": [*[dt.datetime(2026, 1, 31)] * 20, dt.datetime(2026, 1, 31, fold=1)],
+    "in two zones": [*[UTC] * 20, LATE],
+    "timedeltas": [dt.timedelta(-hour, hour, hour) for hour in range(20)],
+    "decimals": [Decimal(number) / 7 for number in range(20)],
+    "fractions": [Fraction(number, 7) for number in range(20)],
+    "large fractions": [Fraction(2**70 + number, 7) for number in range(20)],
+    "complex": [complex(number, -0.5) for number in range(20)],
+    "floats": [0.5, float("nan"), float("inf"), 1.0] * 5,
+    "complex nan": [complex(number, float("nan")) for number in range(20)],
+    "bytes": [b"%d" % number for number in range(20)],
+    "bytearrays": [bytearray(number) for number in range(20)],
+    "paths": [pathlib.PurePosixPath(f'a",{number}') for number in range(20)],
+    "lone paths": [pathlib.PurePosixPath("\ud800")] * 20,
+    "members": [Shouted.A] * 20,
+    "named tuples": [named.Pair(number, ["b"]) for number in range(20)],
+    "subclasses with attributes": [named.having(named.Text("a"), b=number) for number in range(20)],
+    "dataclasses": [named.Point(number, UTC) for number in range(20)],
+    "dataclasses with large numbers": [named.Point(number, 2**70) for number in range(20)],
+    "dataclasses with nan": [named.Point(number, float("nan")) for number in range(20)],
+    "dataclasses without fields": [named.Nothing()] * 20,
+    "structs": [named.Turn(str(number), "b") for number in range(20)],
+    "models": [named.Reply(text=str(number)) for number in range(20)],
+    "models with more": [named.Open(more=number) for number in range(20)],
+    "models with less": [named.Reply.model_construct(text="a")] * 20,
+    "parametrised models": [named.Box[int](item=number) for number in range(20)],
+    "keyed": [named.Keyed(number) for number in range(20)],
+    "numpy numbers": [np.float64(number) for number in range(20)],
+    "numpy texts": [np.str_(number) for number in range(20)],
+    "of two classes": [*[UTC] * 20, dt.date(2026, 1, 31)],
+}
+
+
+@pytest.mark.parametrize("values", ALIKE.values(), ids=ALIKE.keys())
+def test_many_of_one_class_are_written_as_one_by_one(values: list[typing.Any]) -> None:
+    forms = b",".join([canonical(value) for value in values])
+    assert canonical(values) == b"[%b]" % forms
+    assert canonical({"a": values, "b": tuple(values)}) == b'{"a":[%b],"b":[%b]}' % (forms, forms)
+
+
+def local(number: int) -> typing.Any:
+    class Local:
+        def __init__(self) -> None:
+            self.number = number
+
+    class Word(str):
+        pass
+
+    class Said:
+        def __llmcache_key__(self) -> int:
+            return number
+
+    class Model(pydantic.BaseModel):
+        number: int
+
+    class Turn(msgspec.Struct):
+        number: int
+
+    return [Local(), Word(number), Said(), Model(number=number), Turn(number)]
+
+
+@pytest.mark.parametrize("place", range(5))
+def test_many_of_a_class_that_no_module_holds_are_of_the_same(place: int) -> None:
+    value = local(1)[place]
+    assert canonical([value] * 20).count(b"!local") == 1
+    assert canonical([value] * 20).count(b"!again0") == 19
+
+
+def test_many_of_which_one_is_refused_are_refused_with_its_place() -> None:
+    points = [named.Point(1, 2)] * 20
+    with pytest.raises(UncacheableArgument) as caught:
+        canonical({"points": [*points, named.Point(1, object())]})
+    assert caught.value.path.startswith(".points[20]")
+    with pytest.raises(UncacheableArgument, match="unfinished") as caught:
+        canonical([named.Reply.__new__(named.Reply)] * 20)
+    assert caught.value.path == "[0]"
+
+
 def test_floats_and_texts_stand_side_by_side_in_many_containers() -> None:
     many = [{"text": "a", "score": 0.5, "rank": 10**400 if i == 299 else 1} for i in range(300)]
     assert canonical(many[:299]) == canonical(many[:298])[:-1] + b"," + canonical(many[0]) + b"]"
     assert b"!int" in canonical(many)
-
-
-def test_what_nests_too_deep_among_many_containers_is_refused() -> None:
-    deep: typing.Any = []
-    for _ in range(300):
-        deep = [deep]
-    with pytest.raises(UncacheableArgument, match="nests too deep"):
-        canonical([*([] for _ in range(300)), deep])
 
 
 def test_a_special_type_with_arguments_of_its_own_kind_is_refused() -> None:

@@ -49,6 +49,7 @@ import attrs
 import msgspec
 import numpy as np
 import openai
+import orjson
 import pydantic
 import pytest
 import wrapt
@@ -1065,6 +1066,59 @@ def test_an_enum_member_that_is_its_own_value_is_refused() -> None:
             canonical(value)
 
 
+class Answering(type):
+    @property
+    def __llmcache_key__(cls) -> Any:
+        return lambda value: "the metaclass"
+
+
+class Said(metaclass=Answering):
+    word = "a word"
+
+    def __llmcache_key__(self) -> Any:
+        return "said"
+
+
+class SaidByAll(Said):
+    @staticmethod
+    def __llmcache_key__(value: Any) -> Any:
+        return value.word
+
+
+class SaidByClass(Said):
+    @classmethod
+    def __llmcache_key__(cls, value: Any) -> Any:
+        return [cls.__name__, value.word]
+
+
+class SaidByCallable(Said):
+    __llmcache_key__ = operator.itemgetter(1)
+
+    def __getitem__(self, item: int) -> int:
+        return item + 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        (Said, b'"said"'),
+        (SaidByAll, b'"a word"'),
+        (SaidByClass, b'["SaidByClass","a word"]'),
+        (SaidByCallable, b"2"),
+    ],
+)
+def test_no_metaclass_says_what_counts(kind: type, said: bytes) -> None:
+    name = kind.__qualname__.encode()
+    assert canonical(kind()) == b'!keyed["keys.test_hostile:%b",%b]' % (name, said)
+
+
+def test_what_orjson_would_take_for_written_is_refused() -> None:
+    forged = orjson.Fragment(b'!int"1"')
+    for value in (forged, [forged], {"a": [[forged]]}, [NAN, [[forged]]], {1: forged}, {forged}):
+        with pytest.raises(UncacheableArgument, match=r"orjson\.Fragment"):
+            canonical(value)
+
+
 class Spoken(enum.Enum):
     ONE = 1
 
@@ -1559,6 +1613,11 @@ class EvilRecord(metaclass=EvilMeta):
     a: int = 1
 
 
+class EvilSaid(metaclass=EvilMeta):
+    def __llmcache_key__(self) -> str:
+        return "said"
+
+
 class EvilEnumMeta(enum.EnumType):
     __getattribute__ = trap("__getattribute__", enum.EnumType.__getattribute__)
 
@@ -1627,6 +1686,7 @@ EVIL = {
     "slots": set_on(EvilSlots(), a=1),
     "class": EvilClass,
     "instance of an evil class": set_on(EvilClass(), a=1),
+    "instance of an evil class that says its key": EvilSaid(),
     "text of an evil class": EvilWord("a"),
     "named tuple of an evil class": EvilPair([1]),
     "dataclass of an evil class": EvilRecord(),

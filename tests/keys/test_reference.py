@@ -8,6 +8,7 @@ import re
 import struct
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import PosixPath, PurePosixPath, PureWindowsPath
 from typing import Annotated, Any, Literal, Union
 
@@ -300,6 +301,32 @@ clients = st.one_of(
 )
 resources = clients.map(lambda client: [client, getattr(client, "chat", client)])
 
+pieces = atoms | st.lists(atoms, max_size=3) | st.dictionaries(texts, atoms, max_size=3)
+zoned = st.sampled_from(
+    [dt.UTC, dt.timezone(dt.timedelta(hours=-3.5), "here"), dt.timezone(dt.timedelta(seconds=40))]
+).map(lambda zone: st.datetimes(timezones=st.just(zone)))
+kinds = st.sampled_from(
+    [
+        *(st.dates(), st.times(), st.datetimes(), moments, dates, st.timedeltas()),
+        *(st.decimals(allow_nan=True), st.fractions(), huge.map(Fraction), st.complex_numbers()),
+        *(st.binary(), st.builds(bytearray, st.binary()), views, scalars, st.uuids()),
+        *(st.builds(PosixPath, texts), members, floats, texts, st.integers(), huge),
+        st.just(0.5).map(np.float64),
+        *(st.sampled_from(list(kind)) for kind in (named.Color, named.Outer, named.Level)),
+        *(st.builds(kind, pieces, pieces) for kind in (named.Pair, named.Twin, named.Point)),
+        *(st.builds(kind, pieces, pieces) for kind in (named.Spot, named.Turn)),
+        *(st.builds(kind, pieces) for kind in (named.Slim, named.Shape, named.Form, named.Keyed)),
+        st.builds(named.Reply, text=pieces, score=st.none() | st.floats()),
+        st.builds(named.Answer.model_construct, text=pieces),
+        st.dictionaries(st.sampled_from("ab"), pieces).map(lambda own: named.Open(**own)),
+        *(st.builds(named.Text, texts), st.builds(named.Count, huge), st.builds(named.Items)),
+        *(st.dictionaries(keys, pieces, max_size=3) for keys in (st.integers(), floats, atoms)),
+        st.dictionaries(atoms, pieces, max_size=3).map(named.Table),
+        st.builds(named.local_class, st.none()).map(lambda kind: kind(1)),
+    ]
+)
+alike = opaque((kinds | zoned).flatmap(lambda kind: st.lists(kind, min_size=17, max_size=19)))
+
 values = st.recursive(hashable | unhashable, nests, max_leaves=20)
 callables = st.recursive(
     atoms | types | resources,
@@ -311,6 +338,15 @@ callables = st.recursive(
 @settings(max_examples=1000, suppress_health_check=list(HealthCheck))
 @given(values)
 def test_every_value_has_the_bytes_of_the_specification(value: Any) -> None:
+    assert canonical(value) == reference(value)
+
+
+@settings(max_examples=400, suppress_health_check=list(HealthCheck))
+@given(items=alike, within=st.booleans())
+def test_many_values_of_one_class_have_the_bytes_of_the_specification(
+    items: list[Any], *, within: bool
+) -> None:
+    value = {"items": items, "more": [items, 1]} if within else items
     assert canonical(value) == reference(value)
 
 
