@@ -19,6 +19,7 @@ import llmcache
 from llmcache import Clock, ConfigurationError, RedisCacheBackend, StoreUnavailable
 from llmcache.backends.redis import Count, RedisStore
 from llmcache.backends.redis_address import parse_service
+from llmcache.backends.redis_link import Progress
 from llmcache.backends.redis_sentinel import Search
 from llmcache.backends.registry import open_store
 
@@ -184,7 +185,8 @@ def finds(request: pytest.FixtureRequest) -> Callable[[Search], None]:
         search.connect().close()
 
     async def find(search: Search) -> None:
-        await (await search.aconnect()).close()
+        (await search.aconnect(Progress())).close()
+        await asyncio.sleep(0)
 
     return (lambda search: asyncio.run(find(search))) if request.param else sync
 
