@@ -32,7 +32,7 @@ from llmcache.stats import Counters
 from llmcache.tiers import visits
 
 if TYPE_CHECKING:
-    pass
+    from llmcache.backends.redis import RedisStore
 
 _SYNC: Final = SyncPort()
 _ASYNC: Final = AsyncPort()
@@ -269,6 +269,15 @@ class StoreBackend(CacheBackend):
             await self._visit().clear(port, GROUP)
         except Exception as error:  # noqa: BLE001
             self._broken(error)
+
+    def _counted(self, store: RedisStore) -> dict[str, Any]:
+        """Return how many values there are by looking through them, while there is time."""
+        try:
+            size, is_estimate = store.count(GROUP)
+        except Exception as error:  # noqa: BLE001
+            self._broken(error)
+            return {"size": None, "size_is_estimate": True}
+        return {"size": size, "size_is_estimate": is_estimate}
 
     def _broken(self, error: Exception) -> None:
         kind = type(error).__qualname__

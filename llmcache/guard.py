@@ -10,7 +10,7 @@ from math import inf
 from typing import Final, Protocol, TypeVar
 from weakref import WeakValueDictionary
 
-from llmcache.backends.base import DEFAULT_TIMEOUT, PartUnavailable, SlowTransfer, Store, whose
+from llmcache.backends.base import DEFAULT_TIMEOUT, Blameless, PartUnavailable, Store, whose
 from llmcache.breaker import Breaker
 from llmcache.errors import StoreUnavailable
 from llmcache.ports import AsyncPort, Port
@@ -271,20 +271,24 @@ class GuardedVisit:
 
     def _failed(self, breaker: Breaker, error: Exception, seconds: float) -> None:
         # The next value may be a small one, or in another part of the store.
-        if isinstance(error, SlowTransfer | PartUnavailable):
+        if isinstance(error, Blameless | PartUnavailable):
             self._excused = True
         else:
             breaker.failed(error, seconds)
 
     def _given_up(self, breaker: Breaker, seconds: float) -> None:
-        if seconds >= self._guard.long:
+        if seconds >= self._guard.long and self._guard.store.silence() >= seconds:
             # Who is less patient than the store may be must not wait for it again and again.
             breaker.failed(TimeoutError(), seconds)
 
     def _worked(self, breaker: Breaker, seconds: float, *, proves: bool = True) -> None:
         left = self._left - seconds
         self._left = left if left > 0.0 else 0.0
-        if seconds > self._guard.timeout:
+        late = seconds > self._guard.timeout
+        if left < self._guard.least and self._guard.store.silence() < seconds:
+            # The store has answered meanwhile: the time went elsewhere.
+            self._excused, late = True, False
+        if late:
             breaker.failed(TimeoutError(), seconds)
         elif proves:
             breaker.worked()

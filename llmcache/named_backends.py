@@ -9,7 +9,7 @@ from llmcache.backends.base import DEFAULT_TIMEOUT, Store
 from llmcache.backends.memory import MemoryStore
 from llmcache.backends.registry import REDIS, open_store
 from llmcache.backends.urls import parse_url
-from llmcache.cache_backend import GROUP, CacheBackend, StoreBackend
+from llmcache.cache_backend import CacheBackend, StoreBackend
 from llmcache.errors import ConfigurationError
 from llmcache.policy import (
     DEFAULT_CONNECT_TIMEOUT,
@@ -190,12 +190,7 @@ class RedisCacheBackend(StoreBackend):
         The size is found by looking through the servers' keys, for no longer
         than ``timeout``; ``None`` if they do not answer.
         """
-        try:
-            size, is_estimate = self._redis.count(GROUP)
-        except Exception as error:  # noqa: BLE001
-            self._broken(error)
-            size, is_estimate = None, True
-        return {**super().get_stats(), "size": size, "size_is_estimate": is_estimate}
+        return {**super().get_stats(), **self._counted(self._redis)}
 
 
 class TieredCacheBackend(StoreBackend):
@@ -242,3 +237,15 @@ class TieredCacheBackend(StoreBackend):
         super().__init__(
             store, default_ttl, name="tiered", max_value_bytes=max_value_bytes, clock=clock
         )
+        self._last = store.last
+
+    def get_stats(self) -> dict[str, Any]:
+        """Return ``backend``, ``size``, ``hits``, ``misses`` and ``hit_rate``.
+
+        The size is that of the last store. If this is in Redis, there is
+        ``size_is_estimate`` as well, as of a `RedisCacheBackend`.
+        """
+        numbers = super().get_stats()
+        if hasattr(self._last, "count"):
+            numbers |= self._counted(cast("RedisStore", self._last))
+        return numbers

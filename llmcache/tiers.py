@@ -83,6 +83,11 @@ class TieredStore(Store):
         self.timeout = sum(timeouts) if timeouts else None
 
     @property
+    def last(self) -> Store:
+        """The store that has everything."""
+        return self._last
+
+    @property
     def max_size(self) -> int | None:
         """The most entries of the last store, ``None`` if it does not say."""
         return getattr(self._last, "max_size", None)

@@ -8,6 +8,7 @@ import socket
 import ssl
 import struct
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -189,6 +190,13 @@ class FakeServer(InThread):
             if reply == SILENCE:
                 return
             writer.write(reply)
+
+
+def hog(seconds: float) -> None:
+    """Keep an event loop from everything else."""
+    ends = time.monotonic() + seconds
+    while time.monotonic() < ends:
+        pass
 
 
 def jitter(longest: float, seed: int) -> Callable[[], float]:

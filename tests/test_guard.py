@@ -16,7 +16,7 @@ from stand_ins import FakeClock
 from twins import World, worlds
 
 from llmcache import StoreUnavailable, configure
-from llmcache.backends.base import PartUnavailable, SlowTransfer, Store
+from llmcache.backends.base import Crowded, PartUnavailable, SlowTransfer, Store
 from llmcache.backends.memory import MemoryStore
 from llmcache.breaker import FIRST_PAUSE
 from llmcache.cache_backend import StoreBackend
@@ -145,7 +145,7 @@ def test_who_comes_without_time_says_nothing_of_the_store(store: Slow, way: Any)
     assert store.asked == []
 
 
-@pytest.mark.parametrize("kind", [SlowTransfer, PartUnavailable])
+@pytest.mark.parametrize("kind", [SlowTransfer, Crowded, PartUnavailable])
 def test_a_look_up_of_one_large_value_does_not_keep_others_from_storing(
     store: Slow, way: Any, kind: type[Exception]
 ) -> None:
@@ -278,6 +278,61 @@ def test_who_stops_waiting_for_a_silent_store_says_so(
 
     asyncio.run(impatient())
     assert guard.reads.is_open is is_open
+
+
+class Telling(Slow):
+    """A store that says for how long it has owed an answer."""
+
+    owes = 0.0
+
+    def silence(self) -> float:
+        return self.owes
+
+
+@pytest.mark.parametrize(("owes", "is_open"), [(0.0, False), (0.025, False), (0.03125, True)])
+def test_who_stops_waiting_blames_a_store_only_for_its_silence(
+    clock: FakeClock, owes: float, is_open: bool
+) -> None:
+    store = Telling(clock)
+    store.owes = owes
+    guard = guard_of(store)
+
+    async def silent(key: str, within: float = inf) -> bytes | None:
+        store.clock.advance(0.03125)
+        await asyncio.get_running_loop().create_future()
+        raise AssertionError
+
+    store.aget = silent  # type: ignore[method-assign]
+
+    async def impatient() -> None:
+        for _ in range(10):
+            look_up = asyncio.create_task(GuardedVisit(guard).get(AsyncPort(), "g:a"))
+            await asyncio.sleep(0)
+            look_up.cancel()
+            await asyncio.wait([look_up])
+
+    asyncio.run(impatient())
+    assert guard.reads.is_open is is_open
+
+
+def test_an_answer_that_is_late_for_other_reasons_is_no_failure(clock: FakeClock, way: Any) -> None:
+    port, run = way
+    store = Telling(clock)
+    guard = guard_of(store)
+    original = store.get
+
+    def late(key: str, within: float = inf) -> bytes | None:
+        store.clock.advance(0.2)
+        return original(key, inf)
+
+    store.get = late  # type: ignore[method-assign]
+    for _ in range(5):
+        visit = GuardedVisit(guard)
+        assert run(get(visit, port, "g:a")) is None
+        with pytest.raises(TimeoutError):
+            run(visit.set(port, "g:a", b"data", 60.0))
+    assert not guard.reads.is_open
+    assert not guard.writes.is_open
 
 
 def test_forgetting_is_not_turned_away(store: Slow, way: Any) -> None:

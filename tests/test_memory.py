@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import sys
 import threading
 import zlib
 from collections import Counter, OrderedDict
 from collections.abc import Callable
 from math import inf
+from typing import Any
 
 import pytest
 from backends.asker import Asker
@@ -53,6 +55,75 @@ def test_an_entry_may_expire_in_the_middle_of_anything(name: str, ttl: int) -> N
     live = [key for key in ("g:a", "g:b") if store.get(key) is not None]
     assert len(live) == (1 if name.startswith("set") else 0)
     assert store.usage("g").entries == len(live)
+
+
+class Interrupted(BaseException):
+    """What a signal handler raises."""
+
+
+def interrupted(work: Callable[[], object], step: int) -> bool:
+    """Raise in the middle of *work*, before its line number *step*; say whether it has as many."""
+    steps = itertools.count()
+
+    def trace(frame: Any, event: str, argument: object) -> Any:
+        inside = frame.f_code.co_filename.endswith(("memory.py", "cachetools/__init__.py"))
+        if inside and event == "line" and next(steps) == step:
+            raise Interrupted
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        work()
+    except Interrupted:
+        return True
+    finally:
+        sys.settrace(before)
+    return False
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+@pytest.mark.parametrize("bound", [{"max_size": 2}, {"max_bytes": 8}], ids=str)
+def test_a_signal_handler_may_raise_in_the_middle_of_anything(
+    name: str, bound: dict[str, int], clock: FakeClock
+) -> None:
+    for step in itertools.count():
+        store = MemoryStore(clock=clock.clock, **bound)
+        store.set("g:over", b"1", 1)
+        store.set("g:a", b"old", 100)
+        clock.advance(1)
+        if not interrupted(lambda store=store: OPERATIONS[name](store), step):
+            break
+        # What is left is what is counted, it is bounded, and it expires.
+        live = [key for key in ("g:over", "g:a", "g:b") if store.get(key) is not None]
+        assert store.usage("g").entries == len(live)
+        for key in ("g:a", "g:b", "g:c", "g:d"):
+            assert store.set(key, b"next", 10)
+            assert store.get(key) == b"next"
+        assert store.usage("g") == (2, 8)
+        clock.advance(10)
+        assert [store.get(key) for key in ("g:a", "g:b", "g:c", "g:d")] == [None] * 4
+        assert store.usage("g") == (0, 0)
+    assert step >= 3
+
+
+def test_a_clock_that_fails_in_a_look_up_leaves_nothing_half_done(clock: FakeClock) -> None:
+    fails = False
+
+    def now() -> float:
+        if fails:
+            raise Interrupted
+        return clock.now
+
+    store = MemoryStore(clock=Clock(monotonic=now))
+    for operation in OPERATIONS.values():
+        store.set("g:a", b"old", 100)
+        fails = True
+        with pytest.raises(Interrupted):
+            operation(store)
+        fails = False
+        assert store.get("g:a") is None
+        assert store.usage("g") == (0, 0)
 
 
 def test_one_thread_at_a_time_looks_at_the_entries() -> None:

@@ -21,8 +21,16 @@ DEFAULT_TIMEOUT = 0.1
 """Seconds that a store may add to a call, for its look-up and its storing together."""
 
 
-class SlowTransfer(TimeoutError):
+class Blameless(TimeoutError):
+    """The time was over, and that says nothing against the store."""
+
+
+class SlowTransfer(Blameless):
     """The time was over while a large value was on its way: the store itself is well."""
+
+
+class Crowded(Blameless):
+    """The time was over before the store had had half of it to answer: so many ask at once."""
 
 
 class PartUnavailable(StoreUnavailable):
@@ -113,6 +121,14 @@ class Store(Protocol):
     def clear(self, group: str) -> None:
         """Forget all keys of *group*."""
         ...
+
+    def silence(self) -> float:
+        """Return for how many seconds it has owed somebody an answer, ``inf`` if it cannot say.
+
+        Whoever stops waiting for it, or finds its answer late, blames it only if
+        that is as long as it took: else the time may have gone elsewhere.
+        """
+        return inf
 
     def usage(self, group: str) -> Usage:
         """Return how much of *group* is live."""

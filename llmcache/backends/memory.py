@@ -10,7 +10,7 @@ from typing import Any
 
 from cachetools import TLRUCache
 
-from llmcache.backends.base import Removal, Store, Usage
+from llmcache.backends.base import P, Removal, Store, T, Usage
 from llmcache.policy import DEFAULT_MAX_SIZE, Clock
 
 
@@ -57,34 +57,21 @@ class MemoryStore(Store):
                 return self._entries[key]
             except KeyError:
                 return None
+            except BaseException:
+                self._begin()
+                raise
 
     def set(self, key: str, data: bytes, ttl: float, within: float = inf) -> bool:
         """Store *data* for *ttl* seconds, unless it alone is larger than ``max_bytes``."""
-        entries = self._entries
-        with self._lock, entries.timer:
-            self._discard(key)
-            now = entries.timer()
-            if now + ttl <= now or (self.max_bytes is not None and len(data) > self.max_bytes):
-                return False
-            while len(entries) >= self.max_size:
-                entries.popitem()
-            self._ttl = ttl
-            entries[key] = data
-            group = _group(key)
-            self._sizes[group] += 1
-            self._bytes[group] += len(data)
-            return True
+        return self._whole(self._set, key, data, ttl)
 
     def delete(self, key: str, within: float = inf) -> bool:
         """Forget *key*; say whether there was something to forget."""
-        with self._lock, self._entries.timer:
-            return self._discard(key)
+        return self._whole(self._delete, key)
 
     def clear(self, group: str) -> None:
         """Forget all keys of *group*."""
-        with self._lock, self._entries.timer:
-            for key in [key for key in self._entries if _group(key) == group]:
-                self._discard(key)
+        self._whole(self._clear, group)
 
     def empty(self) -> None:
         """Forget all keys."""
@@ -98,9 +85,7 @@ class MemoryStore(Store):
 
     def usage(self, group: str) -> Usage:
         """Return the number of live entries in *group*, and their bytes."""
-        with self._lock:
-            self._entries.expire()
-            return Usage(self._sizes[group], self._bytes[group])
+        return self._whole(self._usage, group)
 
     def watch(self, group: str, removal: Removal) -> None:
         """Report to *removal* what is evicted or expires from *group*, to it alone."""
@@ -130,16 +115,58 @@ class MemoryStore(Store):
         """Do as `close`."""
 
     def _begin(self) -> None:
-        self._sizes: Counter[str] = Counter()
-        self._bytes: Counter[str] = Counter()
         self._ttl = 0.0
-        self._entries: _Entries = _Entries(
+        entries = _Entries(
             self.max_size if self.max_bytes is None else self.max_bytes,
             lambda _key, _data, now: now + self._ttl,
             self._monotonic,
             None if self.max_bytes is None else len,
             self._removed,
         )
+        # No signal handler runs in between.
+        self._entries, self._sizes, self._bytes = entries, Counter[str](), Counter[str]()
+
+    def _whole(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Return what *work* returns; forget all keys if something ends it in the middle.
+
+        What a signal handler raises may come at any instant, and what is half
+        done cannot be relied on. No entry is ever wrong for being missed.
+        """
+        with self._lock:
+            try:
+                return work(*args, **kwargs)
+            except BaseException:
+                self._begin()
+                raise
+
+    def _set(self, key: str, data: bytes, ttl: float) -> bool:
+        entries = self._entries
+        with entries.timer:
+            self._discard(key)
+            now = entries.timer()
+            if now + ttl <= now or (self.max_bytes is not None and len(data) > self.max_bytes):
+                return False
+            while len(entries) >= self.max_size:
+                entries.popitem()
+            self._ttl = ttl
+            entries[key] = data
+            group = _group(key)
+            self._sizes[group] += 1
+            self._bytes[group] += len(data)
+            return True
+
+    def _delete(self, key: str) -> bool:
+        with self._entries.timer:
+            return self._discard(key)
+
+    def _clear(self, group: str) -> None:
+        with self._entries.timer:
+            for key in [key for key in self._entries if _group(key) == group]:
+                self._discard(key)
+
+    def _usage(self, group: str) -> Usage:
+        self._entries.expire()
+        return Usage(self._sizes[group], self._bytes[group])
 
     def _discard(self, key: str) -> bool:
         """Forget *key* while the time is held still: an entry may expire between two readings."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from functools import partial
 from math import inf
 from time import monotonic
 from typing import Any, Final, NamedTuple
@@ -163,6 +164,10 @@ class RedisStore(Store):
         is_estimate = len(counts) < len(servers) or any(count.is_estimate for count in counts)
         return Count(round(entries), is_estimate)
 
+    def silence(self) -> float:
+        """Return for how many seconds it has owed somebody an answer, as far as that was found."""
+        return self._servers.silence()
+
     def follow(self, changes: Changes) -> None:
         """Tell *changes* what the server says, over a connection and by a thread for that alone."""
         if self._tracking is not None:
@@ -272,7 +277,7 @@ def _servers(url: str, timeout: float, connect_timeout: float, limit: int) -> Se
     address = parse_address(url)
     return Server(
         lambda: Link(address, connect_timeout),
-        lambda: TaskLink.connect(address, connect_timeout),
+        partial(TaskLink.connect, address, connect_timeout),
         limit,
     )
 

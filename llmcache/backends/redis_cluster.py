@@ -6,18 +6,19 @@ import _thread
 import asyncio
 import random
 import threading
-from asyncio import AbstractEventLoop, Future
+from asyncio import AbstractEventLoop, CancelledError, Future
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
+from math import inf
 from queue import Empty, SimpleQueue
 from time import monotonic
 from typing import Any, ClassVar, Final, NamedTuple, TypeAlias
 
 from redis.exceptions import AskError, ClusterDownError, MovedError, ResponseError, TryAgainError
 
-from llmcache.backends.base import PartUnavailable, SlowTransfer
+from llmcache.backends.base import Blameless, Crowded, PartUnavailable
 from llmcache.backends.redis_address import Address
 from llmcache.backends.redis_link import Command, Expected, Link, unreachable
 from llmcache.backends.redis_server import Server
@@ -32,6 +33,7 @@ PAUSE: Final = 0.5
 _STEPS: Final = 3
 _FEW: Final = 2
 _MOST: Final = 3 / 4
+_LONG: Final = 1 / 4
 _ASKING: Final = ("ASKING",)
 _PATIENT: Final = "UNLINK"
 
@@ -55,7 +57,7 @@ class Node(Server):
     ) -> None:
         super().__init__(
             lambda: Link(address, connect_timeout),
-            lambda: TaskLink.connect(address, connect_timeout),
+            partial(TaskLink.connect, address, connect_timeout),
             limit,
         )
         self.address = address
@@ -153,12 +155,19 @@ class Cluster:
             except TryAgainError:
                 keys = _singly(command)
                 return sum([await self.aask(each, expected, within) for each in keys])
+            except CancelledError:
+                self._given_up(turn.node, monotonic() - started)
+                raise
             except Exception as error:  # noqa: BLE001
                 turn = self._next(turn.node, command, error, monotonic() - started)
             else:
                 turn.node.breaker.worked()
                 return reply
         raise StoreUnavailable("the nodes of a cluster do not agree on who has a key")
+
+    def silence(self) -> float:
+        """Say nothing of single nodes, which have breakers of their own."""
+        return inf if self._slots is None else 0.0
 
     def all(self, deadline: float) -> Sequence[Node]:
         """Return all nodes that have slots, as it is now."""
@@ -217,7 +226,9 @@ class Cluster:
 
     def _next(self, node: Node, command: Command, error: Exception, seconds: float) -> Turn:
         """Return whom *node* says to ask instead; raise *error* if it says something else."""
-        if not isinstance(error, ResponseError | SlowTransfer):
+        if isinstance(error, Blameless):
+            raise error
+        if not isinstance(error, ResponseError):
             node.breaker.failed(error, seconds)
             self._look()
             raise PartUnavailable(f"{node} failed ({type(error).__qualname__})") from error
@@ -233,6 +244,12 @@ class Cluster:
         if isinstance(error, ClusterDownError):
             self._look()
         raise error
+
+    def _given_up(self, node: Node, seconds: float) -> None:
+        """Take note that somebody has stopped waiting for *node*."""
+        if seconds >= self._timeout * _LONG and node.silence() >= seconds:
+            node.breaker.failed(TimeoutError(), seconds)
+            self._look()
 
     def _node(self, place: Place) -> Node:
         with self._lock:
@@ -265,7 +282,9 @@ class Cluster:
             async with asyncio.timeout(within):
                 return _found(await outcome)
         except TimeoutError:
-            raise TimeoutError("the nodes of a cluster are not known in time") from None
+            # If they are known now, it is this event loop that was late.
+            kind = TimeoutError if self._slots is None else Crowded
+            raise kind("the nodes of a cluster are not known in time") from None
 
     def _look(self) -> None:
         """Find out who has which slots, unless that has just been done."""

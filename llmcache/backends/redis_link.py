@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from math import inf
 from time import monotonic
@@ -13,7 +13,7 @@ from redis._parsers import _RESP2Parser
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from llmcache.backends.base import SlowTransfer
+from llmcache.backends.base import Crowded, SlowTransfer
 from llmcache.backends.redis_address import Address
 from llmcache.errors import StoreUnavailable
 
@@ -46,33 +46,80 @@ class Progress:
 
     Attributes:
         received: bytes of the reply.
+        asked: when the server was asked what it has not answered, in seconds
+            of `time.monotonic`; ``inf`` if it owes nothing.
     """
+
+    asked = inf
 
     def begin(self, deadline: float) -> None:
         """Begin another exchange, which ends at *deadline* in seconds of `time.monotonic`."""
         self.received = self._moved = 0
         self._last = -inf
-        self._halfway = (monotonic() + deadline) / 2
+        self.asked = monotonic()
+        self._halfway = (self.asked + deadline) / 2
+
+    def step(self) -> None:
+        """Take note that the server has the next thing to do, of what makes a connection."""
+        self.asked = monotonic()
+
+    def end(self) -> None:
+        """Take note that the server has answered."""
+        self.asked = inf
 
     def sent(self, size: int) -> None:
         """Take note of so many bytes of the request that are on their way."""
         self._moved += size
         self._last = monotonic()
+        if self._moved >= LARGE:
+            self.asked = self._last
 
     def got(self, size: int) -> None:
         """Take note of so many bytes of the reply."""
         self.received += size
         self.sent(size)
 
-    def late(self) -> TimeoutError:
-        """Return the error that says that it took too long: because of its size, or for no reason.
+    @property
+    def is_large(self) -> bool:
+        """Whether it takes long because of its size.
 
         A server that died in between moves nothing any more, and what a
         request fills at once are the buffers of this machine.
         """
-        large = self._moved >= LARGE and self._last > self._halfway
-        kind = SlowTransfer if large else TimeoutError
-        return kind("the server has not answered in time")
+        return self._moved >= LARGE and self._last > self._halfway
+
+
+class Pulse:
+    """When a server was heard last, by any thread or task of this process."""
+
+    def __init__(self) -> None:
+        self._answered = 0.0
+        self._owed = inf
+
+    def heard(self) -> None:
+        """Take note that the server has answered somebody."""
+        self._answered = monotonic()
+        self._owed = inf
+
+    def silence(self, asked: Iterable[float], at: float) -> float:
+        """Return for how many seconds it had owed an answer to anybody, and said nothing.
+
+        Args:
+            asked: the times at which it was asked what it has not answered.
+            at: when, in seconds of `time.monotonic`.
+        """
+        return max(at - max(min(self._owed, *asked, inf), self._answered), 0.0)
+
+    def why(self, seconds: float, within: float, at: float) -> TimeoutError:
+        """Return the error of who has waited so many seconds while there was such a silence.
+
+        The server is to blame if it had half of the time, and owes that until it
+        answers.
+        """
+        if seconds < within / 2:
+            return Crowded("the time was over before the server had had half of it")
+        self._owed = min(self._owed, at - seconds)
+        return TimeoutError("the server has not answered in time")
 
 
 class Wire:
@@ -226,7 +273,9 @@ class Link:
             self._connection.send_command(*command, check_health=False)
             return self._connection.read_response(disable_decoding=True)
         except redis.TimeoutError:
-            raise wire.progress.late() from None
+            if wire.progress.is_large:
+                raise SlowTransfer("a large value was on its way") from None
+            raise TimeoutError("the server has not answered in time") from None
 
     def is_stale(self, error: Exception) -> bool:
         """Say whether *error* may only mean that the server had closed this connection before."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import _thread
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 from time import monotonic
@@ -13,7 +13,8 @@ from weakref import ref
 
 import redis
 
-from llmcache.backends.redis_link import Command, Expected, Link, unreachable
+from llmcache.backends.base import SlowTransfer
+from llmcache.backends.redis_link import Command, Expected, Link, Pulse, unreachable
 
 
 class Failure(NamedTuple):
@@ -38,15 +39,17 @@ class Links:
     Args:
         connect: makes a connection.
         limit: the most connections.
+        pulse: of the server.
     """
 
-    def __init__(self, connect: Callable[[], Link], limit: int) -> None:
+    def __init__(self, connect: Callable[[], Link], limit: int, pulse: Pulse) -> None:
         self._connect = connect
         self._limit = limit
+        self._pulse = pulse
         self._ready: SimpleQueue[Link | Failure] = SimpleQueue()
         self._lock = threading.RLock()
         self._open: list[ref[Link]] = []
-        self._attempts: set[object] = set()
+        self._attempts: dict[object, float] = {}
         self._waiting: set[int] = set()
         self._closed = False
 
@@ -65,13 +68,22 @@ class Links:
             TimeoutError: there was none at *deadline*.
             redis.RedisError, OSError: there is none.
         """
-        link = self._take(deadline)
+        started = monotonic()
+        used: list[Link] = []
         try:
-            return self._exchange(link, command, expected, deadline, before)
-        except redis.RedisError as error:
-            if not link.is_stale(error):
-                raise
-        return self._exchange(self._take(deadline), command, expected, deadline, before)
+            used.append(self._take(deadline))
+            try:
+                return self._exchange(used[-1], command, expected, deadline, before)
+            except redis.RedisError as error:
+                if not used[-1].is_stale(error):
+                    raise
+            used.append(self._take(deadline))
+            return self._exchange(used[-1], command, expected, deadline, before)
+        except SlowTransfer:
+            raise
+        except TimeoutError:
+            at = monotonic()
+            raise self._pulse.why(self._silence(at, used), deadline - started, at) from None
 
     def close(self) -> None:
         """Close all connections, those in use when they have been used."""
@@ -90,13 +102,29 @@ class Links:
             if not expected(reply):
                 raise redis.InvalidResponse(f"this is no answer to {command[0]!r}")
         except redis.ResponseError:
-            self._put(link)
+            self._heard(link)
             raise
         except BaseException:
             self._drop(link)
             raise
-        self._put(link)
+        self._heard(link)
         return reply
+
+    def _heard(self, link: Link) -> None:
+        link.wire.progress.end()
+        self._pulse.heard()
+        self._put(link)
+
+    def _silence(self, at: float, used: Iterable[Link]) -> float:
+        """Return for how many seconds the server had owed somebody an answer at that time.
+
+        Args:
+            at: that time.
+            used: connections to take into account that may be closed by now.
+        """
+        links = [link for link in (here() for here in self._open) if link is not None]
+        asked = [link.wire.progress.asked for link in (*links, *used)]
+        return self._pulse.silence((*asked, *list(self._attempts.values())), at)
 
     def _take(self, deadline: float) -> Link:
         started = monotonic()
@@ -156,7 +184,7 @@ class Links:
         with self._lock:
             if not self._is_short():
                 return
-            self._attempts.add(me)
+            self._attempts[me] = monotonic()
         outcome: Link | Failure
         try:
             outcome = self._connect()
@@ -164,11 +192,11 @@ class Links:
             outcome = Failure(error, monotonic())
         # Who finds the new connection broken needs another attempt at once.
         with self._lock:
-            self._attempts.discard(me)
+            del self._attempts[me]
             if isinstance(outcome, Link):
                 self._open.append(ref(outcome))
         if isinstance(outcome, Link):
-            self._put(outcome)
+            self._heard(outcome)
         else:
             for _ in range(len(self._waiting)):
                 self._ready.put(outcome)

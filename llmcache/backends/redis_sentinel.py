@@ -10,7 +10,7 @@ from typing import Any
 from redis.exceptions import NoPermissionError, ReadOnlyError
 
 from llmcache.backends.redis_address import Address, Service
-from llmcache.backends.redis_link import SHARE, Command, Expected, Link
+from llmcache.backends.redis_link import SHARE, Command, Expected, Link, Progress
 from llmcache.backends.redis_server import Server
 from llmcache.backends.redis_task_link import TaskLink
 from llmcache.errors import StoreUnavailable
@@ -98,18 +98,18 @@ class Search:
                 failure = error
         raise _nobody(failure)
 
-    async def aconnect(self) -> TaskLink:
+    async def aconnect(self, progress: Progress) -> TaskLink:
         """Do as `connect`, on the running loop."""
         failure: Exception | None = None
         for sentinel, within in self._turns():
             try:
                 async with asyncio.timeout(within):
-                    watcher = await TaskLink.connect(sentinel, within)
+                    watcher = await TaskLink.connect(sentinel, within, progress)
                     try:
                         reply = await watcher.ask(self._question, monotonic() + within)
                     finally:
-                        await watcher.close()
-                return await self._achecked(self._primary(reply))
+                        watcher.close()
+                return await self._achecked(self._primary(reply), progress)
             except Exception as error:  # noqa: BLE001
                 failure = error
         raise _nobody(failure)
@@ -144,15 +144,15 @@ class Search:
             raise
         return link
 
-    async def _achecked(self, address: Address) -> TaskLink:
+    async def _achecked(self, address: Address, progress: Progress) -> TaskLink:
         async with asyncio.timeout(self._share):
-            link = await TaskLink.connect(address, self._share)
+            link = await TaskLink.connect(address, self._share, progress)
             try:
                 _check_role(await link.ask(_ROLE, monotonic() + self._share))
             except NoPermissionError:
                 return link
             except BaseException:
-                await link.close()
+                link.close()
                 raise
             return link
 

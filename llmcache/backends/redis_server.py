@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
+from time import monotonic
 from typing import Any, ClassVar, Protocol, TypeAlias
 
-from llmcache.backends.redis_link import Command, Expected, Link
+from llmcache.backends.redis_link import Command, Expected, Link, Pulse
 from llmcache.backends.redis_links import Links
-from llmcache.backends.redis_task_link import TaskLink
-from llmcache.backends.redis_tasks import Loops
+from llmcache.backends.redis_loops import Loops
+from llmcache.backends.redis_tasks import Connect as ConnectTask
 
 Connect: TypeAlias = "Callable[[], Link]"
-ConnectTask: TypeAlias = "Callable[[], Coroutine[Any, Any, TaskLink]]"
 
 
 class Servers(Protocol):
@@ -44,6 +44,10 @@ class Servers(Protocol):
         """Return *keys*, grouped by what one command may name."""
         ...
 
+    def silence(self) -> float:
+        """Return for how many seconds they have owed an answer, as far as somebody found out."""
+        ...
+
     def close(self) -> None:
         """Close all connections; those of other event loops close when these run or end."""
         ...
@@ -71,8 +75,9 @@ class Server:
     def __init__(self, connect: Connect, aconnect: ConnectTask, limit: int) -> None:
         self._connect = connect
         self._limit = limit
-        self._loops = Loops(aconnect, limit)
-        self._links = Links(connect, limit)
+        self._pulse = Pulse()
+        self._loops = Loops(aconnect, limit, self._pulse)
+        self._links = Links(connect, limit, self._pulse)
 
     def ask(
         self, command: Command, expected: Expected, deadline: float, before: Command = ()
@@ -98,6 +103,10 @@ class Server:
         """Return *keys* as they are."""
         return [keys] if keys else []
 
+    def silence(self) -> float:
+        """Return for how many seconds it has owed an answer, as far as somebody found out."""
+        return self._pulse.silence((), monotonic())
+
     def close(self) -> None:
         """Close all connections; those of other event loops close when these run or end."""
         self._close_links()
@@ -110,9 +119,9 @@ class Server:
 
     def forget(self) -> None:
         """Begin anew, in a process that was forked."""
-        self._links = Links(self._connect, self._limit)
+        self._links = Links(self._connect, self._limit, self._pulse)
         self._loops.forget()
 
     def _close_links(self) -> None:
-        links, self._links = self._links, Links(self._connect, self._limit)
+        links, self._links = self._links, Links(self._connect, self._limit, self._pulse)
         links.close()

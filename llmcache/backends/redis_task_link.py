@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 from typing import Any, Final
 
 import redis
@@ -17,12 +16,24 @@ from llmcache.backends.redis_address import Address
 from llmcache.backends.redis_link import LARGE, SETTINGS, Command, Progress
 
 
-class _Aborting(AbstractConnection):
-    """A connection that is closed at once, however the server is.
+class _Link(AbstractConnection):
+    """A connection that takes note of each step, and is closed at once, however the server is.
 
     A transport that is asked to close waits until all is sent, and under TLS
     for the server's farewell as well: longer than the event loop may live.
     """
+
+    progress: Progress
+
+    async def _connect(self) -> None:
+        await super()._connect()  # type: ignore[safe-super, no-untyped-call]
+        self.progress.step()
+
+    async def read_response(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return await super().read_response(*args, **kwargs)
+        finally:
+            self.progress.step()
 
     async def disconnect(self, *args: Any, **kwargs: Any) -> None:
         if self._writer is not None:
@@ -30,15 +41,15 @@ class _Aborting(AbstractConnection):
         await super().disconnect(*args, **kwargs)
 
 
-class _Connection(_Aborting, aredis.Connection):
+class _Connection(_Link, aredis.Connection):
     pass
 
 
-class _SSLConnection(_Aborting, aredis.SSLConnection):
+class _SSLConnection(_Link, aredis.SSLConnection):
     pass
 
 
-class _UnixDomainSocketConnection(_Aborting, aredis.UnixDomainSocketConnection):
+class _UnixDomainSocketConnection(_Link, aredis.UnixDomainSocketConnection):
     pass
 
 
@@ -57,7 +68,7 @@ class TaskLink:
     """
 
     def __init__(self, connection: Any) -> None:
-        self.progress = Progress()
+        self.progress: Progress = connection.progress
         self._connection = connection
         reader = connection._reader
         feed = reader.feed_data
@@ -69,8 +80,10 @@ class TaskLink:
         reader.feed_data = feed_data
 
     @classmethod
-    async def connect(cls, address: Address, connect_timeout: float) -> TaskLink:
-        """Return a new connection.
+    async def connect(
+        cls, address: Address, connect_timeout: float, progress: Progress
+    ) -> TaskLink:
+        """Return a new connection, which takes note of its *progress*, of this one first.
 
         Raises:
             redis.RedisError, OSError, TimeoutError: if it cannot be made in time.
@@ -84,6 +97,7 @@ class TaskLink:
             socket_timeout=None,
             socket_connect_timeout=connect_timeout,
         )
+        connection.progress = progress
         try:
             async with asyncio.timeout(connect_timeout):
                 if address.scheme == "rediss":
@@ -136,7 +150,9 @@ class TaskLink:
         except (redis.RedisError, OSError):
             return False
 
-    async def close(self) -> None:
+    def close(self) -> None:
         """Close it."""
-        with suppress(redis.RedisError, OSError):
-            await self._connection.disconnect(nowait=True)
+        if self._connection._writer is not None:
+            self._connection._writer.transport.abort()
+        self._connection._parser.on_disconnect()
+        self._connection._close()

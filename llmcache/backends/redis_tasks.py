@@ -1,49 +1,113 @@
-"""The connections of one process to one Redis server, for the tasks of its event loops."""
+"""The connections of one event loop to one Redis server, for its tasks."""
 
 from __future__ import annotations
 
 import asyncio
-import threading
-from asyncio import AbstractEventLoop, CancelledError, Future, Task
+from asyncio import CancelledError, Future, Task, TimerHandle
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Coroutine
-from contextlib import suppress
-from functools import partial
+from math import inf
 from time import monotonic
-from typing import Any, Final, cast
-from weakref import WeakKeyDictionary
+from typing import Any, Final, TypeAlias, cast
 
 import redis
 
-from llmcache.backends.base import whose
-from llmcache.backends.redis_link import Command, Expected, unreachable
+from llmcache.backends.base import SlowTransfer
+from llmcache.backends.redis_link import Command, Expected, Progress, Pulse, unreachable
 from llmcache.backends.redis_task_link import TaskLink
+from llmcache.errors import StoreUnavailable
 
-_inherited: Final[list[object]] = []
-"""What a fork has of its parent's event loops: to drop it would close it in the parent, too."""
+Connect: TypeAlias = "Callable[[Progress], Coroutine[Any, Any, TaskLink]]"
+
+_TURNS: Final = 5
+"""Of an event loop, after which everything that had come before has been taken note of."""
+
+_FEW: Final = 25
+"""As many tasks as may be woken in one turn of an event loop, so that nobody else waits long."""
+
+_LONG: Final = 1 / 4
+"""Of the time that there is, after which it says something that somebody stops waiting."""
+
+
+class Request:
+    """What somebody asks, and what becomes of it.
+
+    Args:
+        command: what to ask, which does no harm if it is asked twice.
+        expected: what the reply must be like.
+        within: seconds that there are.
+        before: what to say on the same connection just before, if anything.
+
+    Attributes:
+        began: when it was asked.
+        deadline: in seconds of `time.monotonic`.
+        outcome: the reply, or what is wrong: it may be that nobody waits for it.
+        struck: when nobody had waited for it any longer.
+        over: whether it has an outcome.
+        link: the connection over which it is asked, or was last.
+        asking: what asks, while it does.
+    """
+
+    def __init__(
+        self, command: Command, expected: Expected, within: float, before: Command
+    ) -> None:
+        self.command = command
+        self.expected = expected
+        self.before = before
+        self.within = within
+        self.began = monotonic()
+        self.deadline = self.began + within
+        self.outcome: Future[tuple[Any, Exception | None]]
+        self.timer: TimerHandle
+        self.struck = inf
+        self.over = False
+        self.link: TaskLink | None = None
+        self.asking: Task[None] | None = None
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether nobody waits for it any more."""
+        return self.outcome.done()
+
+    def end(self, reply: Any, error: Exception | None = None) -> None:
+        """Let this be the outcome."""
+        self.over = True
+        self.asking = None
+        self.timer.cancel()
+        if not self.outcome.done():
+            self.outcome.set_result((reply, error))
 
 
 class TaskLinks:
     """Gives each exchange a connection of its own, on one event loop.
 
     - Connections are made in the background, so that nobody waits for one
-      longer than it may: it will be there for who comes next.
-    - An exchange runs to its end, also when the one who asked is cancelled.
+      longer than it may: it will be there for who comes next. As many at a
+      time as there are, and one more: the first is not held up by the others.
+    - An exchange that has begun runs to its end, also when the one who asked is
+      cancelled.
+    - Who has waited in vain is told a few at a time, and whether the server
+      is to blame: only if it had owed somebody an answer for half of that time.
     - All are closed when the event loop ends as `asyncio.run` ends it.
 
     Args:
         connect: makes a connection.
         limit: the most connections.
+        pulse: of the server.
     """
 
-    def __init__(self, connect: Callable[[], Coroutine[Any, Any, TaskLink]], limit: int) -> None:
+    def __init__(self, connect: Connect, limit: int, pulse: Pulse) -> None:
         self._connect = connect
         self._limit = limit
+        self._pulse = pulse
         self._ready: deque[TaskLink] = deque()
         self._open: set[TaskLink] = set()
-        self._waiting: deque[Future[TaskLink]] = deque()
-        self._attempts: set[Task[None]] = set()
-        self._exchanges: set[Task[Any]] = set()
+        self._waiting: deque[Request] = deque()
+        self._late: deque[Request] = deque()
+        self._sweeping = False
+        self._attempts: dict[Task[None], Progress] = {}
+        self._serving: dict[Task[None], tuple[TaskLink, Request]] = {}
+        self._tasks: set[Task[None]] = set()
         self._closed = False
         self._presence = self._present()
 
@@ -54,13 +118,16 @@ class TaskLinks:
         if within <= 0:
             raise TimeoutError("there is no time to ask")
         loop = asyncio.get_running_loop()
-        task = loop.create_task(self._outcome(command, expected, within, before))
-        self._exchanges.add(task)
-        task.add_done_callback(self._exchanges.discard)
+        request = Request(command, expected, within, before)
+        request.outcome = loop.create_future()
+        request.timer = loop.call_later(within, self._strike, request)
+        self._accept(request)
         try:
-            reply, error = await asyncio.shield(task)
-        except CancelledError as error:
-            raise whose(error) from None
+            reply, error = await request.outcome
+        except CancelledError:
+            if monotonic() - request.began >= within * _LONG:
+                self._strike(request)
+            raise
         if error is not None:
             raise error
         return reply
@@ -79,187 +146,176 @@ class TaskLinks:
             yield
         finally:
             self._closed = True
-            for attempt in list(self._attempts if not self._waiting else ()):
+            for attempt in list(self._attempts if not self._is_wanted() else ()):
                 attempt.cancel()
             while self._ready:
-                await self._drop(self._ready.popleft())
+                self._drop(self._ready.popleft())
             # A transport that was told to close does so in the next round.
             await asyncio.sleep(0)
 
-    async def _outcome(
-        self, command: Command, expected: Expected, within: float, before: Command
-    ) -> tuple[Any, Exception | None]:
-        """Return the reply, or what is wrong: a task that nobody waits for may not raise."""
-        deadline = monotonic() + within
-        links: list[TaskLink] = []
-        exchange = partial(self._exchange, command, expected, deadline, before, links)
-        try:
-            async with asyncio.timeout(within):
-                try:
-                    return await exchange(), None
-                except redis.RedisError as error:
-                    if not links or not links[-1].is_stale(error):
-                        return None, error
-                return await exchange(), None
-        except TimeoutError:
-            if not links:
-                return None, TimeoutError("no connection is ready in time")
-            return None, links[-1].progress.late()
-        except Exception as error:  # noqa: BLE001
-            return None, error
+    def _accept(self, request: Request) -> None:
+        if self._ready:
+            self._begin(self._ready.pop(), request)
+        else:
+            self._waiting.append(request)
+            self._begin_to_connect()
 
-    async def _exchange(
-        self,
-        command: Command,
-        expected: Expected,
-        deadline: float,
-        before: Command,
-        links: list[TaskLink],
-    ) -> Any:
-        link = await self._take()
-        links.append(link)
-        try:
-            if before:
-                await link.ask(before, deadline)
-            reply = await link.ask(command, deadline)
-            if not expected(reply):
-                raise redis.InvalidResponse(f"this is no answer to {command[0]!r}")
-        except redis.ResponseError:
-            await self._put(link)
-            raise
-        except BaseException:
-            await self._drop(link)
-            raise
-        await self._put(link)
-        return reply
+    def _begin(self, link: TaskLink, request: Request) -> None:
+        task = self._start(self._serve(link, request), self._served)
+        self._serving[task] = link, request
 
-    async def _take(self) -> TaskLink:
-        while True:
-            link = self._ready.pop() if self._ready else await self._wait()
-            usable = False
-            try:
-                usable = await link.is_usable()
-            finally:
-                if not usable:
-                    await self._drop(link)
-            if usable:
-                return link
+    def _start(
+        self, work: Coroutine[Any, Any, None], after: Callable[[Task[None]], object]
+    ) -> Task[None]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(after)
+        return task
 
-    async def _wait(self) -> TaskLink:
-        waiter: Future[TaskLink] = asyncio.get_running_loop().create_future()
-        self._waiting.append(waiter)
-        self._begin_to_connect()
-        try:
-            return await waiter
-        except CancelledError:
-            if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
-                await self._put(waiter.result())
-            raise
-        finally:
-            with suppress(ValueError):
-                self._waiting.remove(waiter)
-
-    async def _put(self, link: TaskLink) -> None:
-        while self._waiting:
-            waiter = self._waiting.popleft()
-            if not waiter.done():
-                waiter.set_result(link)
+    async def _serve(self, link: TaskLink, request: Request) -> None:
+        """Ask what is to be asked over one connection, until there is nothing or it ends."""
+        me = cast("Task[None]", asyncio.current_task())
+        while await link.is_usable():
+            request.asking = me
+            if not await self._exchange(link, request):
+                break
+            if not self._is_wanted():
+                del self._serving[me]
+                self._put(link)
                 return
-        if self._closed:
-            await self._drop(link)
+            request = self._waiting.popleft()
+            self._serving[me] = link, request
+        del self._serving[me]
+        self._drop(link)
+        if not request.over:
+            self._accept(request)
+
+    def _served(self, task: Task[None]) -> None:
+        """See to it that nobody waits for a task that was stopped, maybe before it began."""
+        if task in self._serving:
+            link, request = self._serving.pop(task)
+            if not request.over:
+                request.end(None, StoreUnavailable("the store cancelled what it did"))
+            self._drop(link)
+
+    async def _exchange(self, link: TaskLink, request: Request) -> bool:
+        """Ask something, and say whether something else may be asked over the same connection."""
+        is_first, request.link = request.link is None, link
+        try:
+            if request.before:
+                await link.ask(request.before, request.deadline)
+            reply = await link.ask(request.command, request.deadline)
+            if not request.expected(reply):
+                raise redis.InvalidResponse(f"this is no answer to {request.command[0]!r}")
+        except redis.ResponseError as error:
+            request.end(None, error)
+        except Exception as error:  # noqa: BLE001
+            request.asking = None
+            if not (is_first and link.is_stale(error)):
+                request.end(None, error)
+            return False
+        else:
+            request.end(reply)
+        link.progress.end()
+        self._pulse.heard()
+        return True
+
+    def _put(self, link: TaskLink) -> None:
+        if self._is_wanted():
+            self._begin(link, self._waiting.popleft())
+        elif self._closed:
+            self._drop(link)
         else:
             self._ready.append(link)
 
-    async def _drop(self, link: TaskLink) -> None:
+    def _drop(self, link: TaskLink) -> None:
         self._open.discard(link)
-        await link.close()
-        if self._waiting:
-            self._begin_to_connect()
+        link.close()
+        self._begin_to_connect()
+
+    def _is_wanted(self) -> bool:
+        """Say whether somebody waits for a connection."""
+        while self._waiting and self._waiting[0].is_gone:
+            self._waiting.popleft()
+        return bool(self._waiting)
 
     def _begin_to_connect(self) -> None:
-        attempts = len(self._attempts)
-        if attempts < len(self._waiting) and attempts + len(self._open) < self._limit:
-            attempt = asyncio.get_running_loop().create_task(self._attempt())
-            self._attempts.add(attempt)
-            attempt.add_done_callback(self._attempts.discard)
+        while (
+            self._is_wanted()
+            and len(self._attempts) < min(len(self._waiting), len(self._open) + 1)
+            and len(self._attempts) + len(self._open) < self._limit
+        ):
+            progress = Progress()
+            attempt = self._start(self._attempt(progress), self._attempted)
+            self._attempts[attempt] = progress
 
-    async def _attempt(self) -> None:
+    async def _attempt(self, progress: Progress) -> None:
+        progress.step()
         try:
             try:
-                link = await self._connect()
+                link = await self._connect(progress)
             finally:
-                # Who finds the new connection broken needs another attempt at once.
-                self._attempts.discard(cast("Task[None]", asyncio.current_task()))
+                # Who is told, or finds it broken, needs another attempt at once.
+                self._attempted(cast("Task[None]", asyncio.current_task()))
         except Exception as error:  # noqa: BLE001
-            while self._waiting:
-                waiter = self._waiting.popleft()
-                if not waiter.done():
-                    waiter.set_exception(unreachable(error))
+            while self._is_wanted():
+                self._waiting.popleft().end(None, unreachable(error))
             return
+        progress.end()
+        self._pulse.heard()
         self._open.add(link)
-        await self._put(link)
+        self._put(link)
+        self._begin_to_connect()
 
+    def _attempted(self, attempt: Task[None]) -> None:
+        self._attempts.pop(attempt, None)
 
-class Loops:
-    """Gives each event loop connections of its own.
+    def _strike(self, request: Request) -> None:
+        """Take note that there is no more time for *request*, or nobody who waits."""
+        request.struck = monotonic()
+        self._late.append(request)
+        if not self._sweeping:
+            self._sweeping = True
+            self._start(self._sweep(), self._swept)
 
-    Args:
-        connect: makes a connection.
-        limit: the most connections of one loop.
-    """
+    async def _sweep(self) -> None:
+        """End what is late, when it is known what had come by then."""
+        while self._late:
+            late = len(self._late)
+            for _ in range(_TURNS):
+                await asyncio.sleep(0)
+            for number in range(1, late + 1):
+                self._end(self._late.popleft())
+                if number % _FEW == 0:
+                    await asyncio.sleep(0)
+        self._sweeping = False
 
-    def __init__(self, connect: Callable[[], Coroutine[Any, Any, TaskLink]], limit: int) -> None:
-        self._connect = connect
-        self._limit = limit
-        self._begin_anew()
+    def _swept(self, task: Task[None]) -> None:
+        """See to it that nobody waits for a task that was stopped."""
+        if task.cancelled():
+            self._sweeping = False
+            while self._late:
+                self._end(self._late.popleft())
 
-    async def ask(
-        self, command: Command, expected: Expected, within: float, before: Command = ()
-    ) -> Any:
-        """Do as `TaskLinks.ask`, on the running loop."""
-        links = self._links.get(asyncio.get_running_loop()) or await self._begin()
-        return await links.ask(command, expected, within, before)
+    def _end(self, request: Request) -> None:
+        """End *request*, if its time is over, and blame the server if that is why."""
+        if request.over:
+            return
+        error: TimeoutError
+        if request.asking and request.link and request.link.progress.is_large:
+            error = SlowTransfer("a large value was on its way")
+        else:
+            waited = min(request.struck - request.began, request.within)
+            error = self._pulse.why(self._silence(request.struck), waited, request.struck)
+        if request.struck >= request.deadline:
+            asking = request.asking
+            request.end(None, error)
+            if asking:
+                asking.cancel()
 
-    async def aclose(self) -> None:
-        """Close all connections of the running loop now, and of the others soon."""
-        here = self._links.pop(asyncio.get_running_loop(), None)
-        self.close()
-        if here is not None:
-            await here.close()
-
-    def close(self) -> None:
-        """Have each loop that runs close its connections; one that does not does when it ends."""
-        with self._lock:
-            links = dict(self._links)
-            self._links.clear()
-        for loop, there in links.items():
-            # If the loop is closed, so are its connections.
-            with suppress(RuntimeError):
-                loop.call_soon_threadsafe(_close, loop, there)
-
-    def forget(self) -> None:
-        """Begin anew, in a process that was forked."""
-        _inherited.append(self._links)
-        self._begin_anew()
-
-    def _begin_anew(self) -> None:
-        self._lock = threading.Lock()
-        self._links: WeakKeyDictionary[AbstractEventLoop, TaskLinks] = WeakKeyDictionary()
-
-    async def _begin(self) -> TaskLinks:
-        links = TaskLinks(self._connect, self._limit)
-        with self._lock:
-            for loop in [loop for loop in self._links if loop.is_closed()]:
-                del self._links[loop]
-            self._links[asyncio.get_running_loop()] = links
-        await links.begin()
-        return links
-
-
-_closing: Final[set[Task[None]]] = set()
-
-
-def _close(loop: AbstractEventLoop, links: TaskLinks) -> None:
-    task = loop.create_task(links.close())
-    _closing.add(task)
-    task.add_done_callback(_closing.discard)
+    def _silence(self, at: float) -> float:
+        """Return for how many seconds the server had owed somebody an answer at that time."""
+        asked = [progress.asked for progress in self._attempts.values()]
+        asked += [link.progress.asked for link in self._open]
+        return self._pulse.silence(asked, at)

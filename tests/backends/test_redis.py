@@ -29,6 +29,7 @@ from llmcache import (
     ConfigurationError,
     MissingExtra,
     RedisCacheBackend,
+    TieredCacheBackend,
     llm_cached,
 )
 from llmcache.backends.base import SlowTransfer
@@ -527,6 +528,18 @@ def test_by_name(world: World, url: str, client: redis.Redis) -> None:
     assert cache.get_stats()["size"] == 0
     assert ask.cache.stats().stored == 1
     cache.close()
+
+
+def test_the_size_of_tiers_is_counted_in_the_last(server: Server) -> None:
+    with TieredCacheBackend("memory", f"{server.url}?timeout={HANG}") as cache:
+        for number in range(3):
+            cache.set(str(number), number)
+        stats = cache.get_stats()
+        assert (stats["backend"], stats["size"], stats["size_is_estimate"]) == ("tiered", 3, False)
+    with TieredCacheBackend("memory", f"redis://127.0.0.1:{free_port()}") as cache:
+        cache.set("k", "v")
+        stats = cache.get_stats()
+        assert (stats["hits"], stats["size"], stats["size_is_estimate"]) == (0, None, True)
 
 
 def test_its_numbers_are_there_after_a_failure(server: Server) -> None:

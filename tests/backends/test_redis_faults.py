@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import redis
-from redis_chaos import SILENCE, FakeServer, Proxy, jitter
+from redis_chaos import SILENCE, FakeServer, Proxy, hog, jitter
 from redis_servers import HANG, Server, require, serving, until
 from twins import World
 
@@ -29,6 +29,9 @@ QUICK = 0.02
 
 NOTHING = 0.001
 """Seconds that a server may cost once it is known to fail."""
+
+STALL = 0.01
+"""Seconds that a silent server may keep the event loop from whatever else there is to do."""
 
 BACK = 2.0
 """Seconds until a server that is back is used again."""
@@ -178,6 +181,7 @@ def test_a_server_that_is_killed_under_load(server: Server) -> None:
     def work() -> None:
         while not over.is_set():
             late.append(someone.ask("known"))
+            over.wait(0.002)
 
     threads = [threading.Thread(target=work) for _ in range(16)]
     for thread in threads:
@@ -188,8 +192,7 @@ def test_a_server_that_is_killed_under_load(server: Server) -> None:
         before = len(late)
         until(lambda: len(late) > before + 500)
         server.start()
-        # Sixteen threads that do nothing but ask leave little time to find out that it is back.
-        until(lambda: someone.hits("known"))
+        recover(someone)
     finally:
         over.set()
         for thread in threads:
@@ -219,7 +222,6 @@ def test_a_server_that_is_killed_under_many_tasks(server: Server) -> None:
 
 
 def test_a_silent_server_does_not_stall_the_event_loop(server: Server) -> None:
-    someone = Person(World("async"), RedisStore(server.url))
     stalls: list[float] = []
 
     async def beat() -> None:
@@ -228,21 +230,87 @@ def test_a_silent_server_does_not_stall_the_event_loop(server: Server) -> None:
             await asyncio.sleep(0.001)
             stalls.append(time.thread_time() - started)
 
-    async def main() -> None:
+    async def main(someone: Person) -> None:
         await someone.call("known")
         server.pause()
         heart = asyncio.ensure_future(beat())
         started = time.perf_counter()
         await asyncio.gather(*(someone.call(str(number)) for number in range(100)))
-        assert time.perf_counter() - started < 2 * LATE
+        assert time.perf_counter() - started < LATE * SLACK
         heart.cancel()
         server.go_on()
+        await someone.store.aclose()
 
-    asyncio.run(main())
-    # Nothing waits, so that what there is to do for a hundred calls is all that takes time: some
-    # milliseconds, and several times that where coverage is measured on a busy machine.
-    assert max(stalls) < 0.1
+    def stall() -> float:
+        """Return the longest time that the event loop was busy."""
+        stalls.clear()
+        someone = Person(World("async"), RedisStore(server.url))
+        asyncio.run(main(someone))
+        someone.close()
+        return max(stalls)
+
+    assert any(stall() < STALL * SLACK for _ in range(5))
+
+
+def test_a_thousand_tasks_at_once_do_not_make_a_server_fail(
+    server: Server, said: Callable[[], list[str]]
+) -> None:
+    texts = [str(number) for number in range(1000)]
+
+    async def main(someone: Person) -> None:
+        for _ in range(2):
+            results = await asyncio.gather(*(someone.call(text) for text in texts))
+            assert [result["answer"] for result in results] == texts
+        await someone.store.aclose()
+
+    def goes_well() -> bool:
+        """Say whether nothing was said to fail."""
+        before = len(said())
+        someone = Person(World("async"), RedisStore(server.url))
+        asyncio.run(main(someone))
+        someone.close()
+        return len(said()) == before
+
+    # The machine may have other things to do, and the server then is late indeed.
+    assert any(goes_well() for _ in range(3))
+
+
+def test_who_gives_up_because_of_others_does_not_make_a_server_fail(
+    server: Server, said: Callable[[], list[str]]
+) -> None:
+    async def main(someone: Person) -> None:
+        await someone.call("known")
+        tasks = [asyncio.ensure_future(someone.call(str(number))) for number in range(300)]
+        await asyncio.sleep(0)
+        # Whatever they wait for, the server has not been asked yet.
+        hog(0.03)
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        await someone.store.aclose()
+
+    someone = Person(World("async"), RedisStore(server.url))
+    asyncio.run(main(someone))
     someone.close()
+    assert said() == []
+
+
+def test_a_silent_server_is_left_alone_by_who_is_impatient(
+    server: Server, said: Callable[[], list[str]]
+) -> None:
+    async def main(someone: Person) -> None:
+        await someone.call("known")
+        server.pause()
+        for number in range(20):
+            with suppress(TimeoutError):
+                await asyncio.wait_for(someone.call(str(number)), LATE / 4)
+        server.go_on()
+        await someone.store.aclose()
+
+    someone = Person(World("async"), RedisStore(server.url))
+    asyncio.run(main(someone))
+    someone.close()
+    assert "reading from the RedisStore failed (TimeoutError)" in said()[0]
 
 
 def test_a_plain_function_is_answered_in_time_where_an_event_loop_runs(server: Server) -> None:

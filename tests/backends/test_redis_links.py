@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import socket
 import time
+from collections.abc import Callable, Coroutine
 from queue import SimpleQueue
 from typing import Any
 
 import pytest
 import redis
+from redis_chaos import hog
 from redis_servers import HANG, Server
 
+from llmcache import StoreUnavailable
+from llmcache.backends.base import Blameless, Crowded
 from llmcache.backends.redis_address import parse_address
-from llmcache.backends.redis_link import Link, Wire
+from llmcache.backends.redis_link import Command, Link, Progress, Pulse, Wire
 from llmcache.backends.redis_links import Failure, Links
 from llmcache.backends.redis_task_link import TaskLink
 from llmcache.backends.redis_tasks import TaskLinks
@@ -60,7 +65,7 @@ def test_a_wire_ends_all_at_one_deadline() -> None:
 
 def test_what_is_used_while_the_links_are_closed_is_closed_afterwards(server: Server) -> None:
     address = parse_address(server.url)
-    links = Links(lambda: Link(address, HANG), 2)
+    links = Links(lambda: Link(address, HANG), 2, Pulse())
     assert links.ask(("PING",), lambda reply: reply == b"PONG", soon()) == b"PONG"
     link = links._take(soon())
     links._ready.put(Failure(OSError(), 0.0))
@@ -72,7 +77,7 @@ def test_what_is_used_while_the_links_are_closed_is_closed_afterwards(server: Se
 
 def test_an_old_failure_is_not_the_next_callers(server: Server) -> None:
     address = parse_address(server.url)
-    links = Links(lambda: Link(address, HANG), 2)
+    links = Links(lambda: Link(address, HANG), 2, Pulse())
     links._ready.put(Failure(OSError(), 0.0))
     assert links.ask(("PING",), lambda reply: reply == b"PONG", soon()) == b"PONG"
     links.close()
@@ -85,97 +90,293 @@ def test_who_waits_gets_a_connection_for_one_that_is_dropped() -> None:
         made.put(None)
         raise OSError
 
-    links = Links(connect, 2)
+    links = Links(connect, 2, Pulse())
     links._waiting.add(0)
     links._drop(Failure(OSError(), 0.0))
     made.get(timeout=HANG)
 
 
-class Idle:
-    """A connection that is never used."""
+class Fake:
+    """A connection on which a test answers, or does not."""
 
-    closed = False
+    def __init__(self) -> None:
+        self.progress = Progress()
+        self.answer = asyncio.Event()
+        self.closed = False
 
     async def is_usable(self) -> bool:
-        return True
+        return not self.closed
 
-    async def close(self) -> None:
+    def is_stale(self, error: Exception) -> bool:
+        return False
+
+    async def ask(self, command: Command, deadline: float) -> bytes:
+        self.progress.begin(deadline)
+        await self.answer.wait()
+        # What came is read in the next turn only.
+        await turns(2)
+        return b"PONG"
+
+    def close(self) -> None:
         self.closed = True
 
 
-def test_a_task_that_gives_up_gives_back_what_it_was_handed() -> None:
+class Fakes:
+    """Connections that are made when the test lets them be.
+
+    Attributes:
+        made: all of them.
+        may: set while they are made.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.made: list[Fake] = []
+        self.attempts = 0
+        self.may = asyncio.Event()
+        self.pulse = Pulse()
+        self.links = TaskLinks(self._connect, limit, self.pulse)
+
+    async def _connect(self, progress: Progress) -> Any:
+        self.attempts += 1
+        await self.may.wait()
+        self.made.append(Fake())
+        return self.made[-1]
+
+    def ask(self, within: float = HANG) -> asyncio.Task[Any]:
+        asking = self.links.ask(("PING",), lambda reply: reply == b"PONG", within)
+        return asyncio.ensure_future(asking)
+
+
+async def opened(limit: int = 4) -> Fakes:
+    fakes = Fakes(limit)
+    await fakes.links.begin()
+    return fakes
+
+
+def on_a_loop(test: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], None]:
+    @functools.wraps(test)
+    def run() -> None:
+        asyncio.run(test())
+
+    del run.__wrapped__  # type: ignore[attr-defined]
+    return run
+
+
+async def turns(count: int = 20) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+@on_a_loop
+async def test_connections_are_made_as_many_as_there_are_and_one_more() -> None:
+    fakes = await opened(limit=8)
+    asking = [fakes.ask() for _ in range(20)]
+    for expected in (1, 3, 7, 8):
+        await turns()
+        assert fakes.attempts == expected
+        fakes.may.set()
+        await asyncio.sleep(0)
+        fakes.may.clear()
+    for fake in fakes.made:
+        fake.answer.set()
+    assert await asyncio.gather(*asking) == [b"PONG"] * 20
+    await fakes.links.close()
+
+
+@on_a_loop
+async def test_who_is_cancelled_before_it_is_asked_is_not_asked() -> None:
+    fakes = await opened()
+    asking = [fakes.ask() for _ in range(3)]
+    await turns()
+    asking[0].cancel()
+    asking[1].cancel()
+    fakes.may.set()
+    await turns()
+    (fake,) = fakes.made
+    fake.answer.set()
+    assert await asking[2] == b"PONG"
+    assert fakes.attempts == 1
+    await fakes.links.close()
+    assert fake.closed
+
+
+@on_a_loop
+async def test_an_exchange_that_has_begun_runs_to_its_end() -> None:
+    fakes = await opened(limit=1)
+    fakes.may.set()
+    asking = fakes.ask()
+    await turns()
+    asking.cancel()
+    await turns()
+    (fake,) = fakes.made
+    assert not fake.closed
+    fake.answer.set()
+    assert await fakes.ask() == b"PONG"
+    assert fakes.made == [fake]
+    await fakes.links.close()
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_who_waits_for_a_task_that_is_stopped_is_told(begun: bool) -> None:
     async def main() -> None:
-        go_on = asyncio.Event()
-
-        async def connect() -> Any:
-            await go_on.wait()
-            raise OSError
-
-        links = TaskLinks(connect, 4)
-        await links.begin()
-        link: Any = Idle()
-        waiting = asyncio.ensure_future(links._wait())
+        fakes = await opened()
+        fakes.may.set()
+        first = fakes.ask()
+        await turns()
+        fakes.made[0].answer.set()
+        await first
+        fakes.made[0].answer.clear()
+        asking = fakes.ask()
         await asyncio.sleep(0)
-        waiting.cancel()
-        await links._put(link)
-        assert await links._take() is link
-        waiting = asyncio.ensure_future(links._wait())
-        await asyncio.sleep(0)
-        await links._put(link)
-        waiting.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await waiting
-        assert await links._take() is link
-        waiting = asyncio.ensure_future(links._wait())
-        await asyncio.sleep(0)
-        go_on.set()
-        waiting.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await waiting
-        await links.close()
-        await links._put(link)
-        assert link.closed
+        if begun:
+            await turns()
+        for task in asyncio.all_tasks() - {asyncio.current_task(), asking}:
+            task.cancel()
+        with pytest.raises(StoreUnavailable, match="cancelled what it did"):
+            await asking
+        assert fakes.made[0].closed
+        await fakes.links.close()
 
     asyncio.run(main())
 
 
-def test_an_attempt_that_never_began_is_no_attempt() -> None:
-    async def main() -> None:
-        async def connect() -> Any:
-            return Idle()
-
-        links = TaskLinks(connect, 1)
-        await links.begin()
-        waiting = asyncio.ensure_future(links._wait())
-        await asyncio.sleep(0)
-        (attempt,) = links._attempts
-        attempt.cancel()
-        await asyncio.sleep(0.01)
-        assert not links._attempts
-        waiting.cancel()
-        assert await links._take()
-        await links.close()
-
-    asyncio.run(main())
+@on_a_loop
+async def test_an_attempt_that_is_stopped_is_no_attempt() -> None:
+    fakes = await opened(limit=1)
+    asking = [fakes.ask()]
+    await asyncio.sleep(0)
+    (attempt,) = fakes.links._attempts
+    attempt.cancel()
+    await turns()
+    assert not fakes.links._attempts
+    asking.append(fakes.ask())
+    fakes.may.set()
+    await turns()
+    fakes.made[0].answer.set()
+    assert await asyncio.gather(*asking) == [b"PONG"] * 2
+    await fakes.links.close()
 
 
-def test_nobody_goes_on_connecting_for_links_that_are_closed() -> None:
-    async def main() -> None:
-        async def connect() -> Any:
-            await asyncio.sleep(HANG)
+@on_a_loop
+async def test_nobody_goes_on_connecting_for_links_that_are_closed() -> None:
+    fakes = await opened()
+    asking = fakes.ask()
+    await turns()
+    asking.cancel()
+    await turns()
+    (attempt,) = fakes.links._attempts
+    await fakes.links.close()
+    await turns()
+    assert attempt.cancelled()
 
-        links = TaskLinks(connect, 4)
-        await links.begin()
-        waiting = asyncio.ensure_future(links._wait())
-        await asyncio.sleep(0)
-        waiting.cancel()
-        await asyncio.sleep(0)
-        (attempt,) = links._attempts
-        await links.close()
-        await asyncio.sleep(0)
-        assert attempt.cancelled()
 
-    asyncio.run(main())
+@on_a_loop
+async def test_what_tasks_use_while_the_links_are_closed_is_closed_afterwards() -> None:
+    fakes = await opened()
+    asking = fakes.ask()
+    await turns()
+    await fakes.links.close()
+    fakes.may.set()
+    await turns()
+    (fake,) = fakes.made
+    assert not fake.closed
+    fake.answer.set()
+    assert await asking == b"PONG"
+    await turns()
+    assert fake.closed
+
+
+@on_a_loop
+async def test_a_server_that_owes_an_answer_is_to_blame() -> None:
+    fakes = await opened(limit=1)
+    fakes.may.set()
+    asking = [fakes.ask(within=0.3) for _ in range(60)]
+    await turns()
+    # A server that lets somebody connect has answered.
+    fakes.may.clear()
+    for error in await asyncio.gather(*asking, return_exceptions=True):
+        assert isinstance(error, TimeoutError)
+        assert not isinstance(error, Blameless)
+    assert fakes.made[0].closed
+    await fakes.links.close()
+
+
+@on_a_loop
+async def test_a_server_that_does_not_let_anybody_connect_is_to_blame() -> None:
+    fakes = await opened()
+    for _ in range(2):
+        with pytest.raises(TimeoutError) as refusal:
+            await fakes.ask(within=0.3)
+        assert not isinstance(refusal.value, Blameless)
+    await fakes.links.close()
+
+
+@on_a_loop
+async def test_an_event_loop_that_is_late_blames_nobody() -> None:
+    fakes = await opened()
+    fakes.may.set()
+    asking = [fakes.ask(within=0.02) for _ in range(60)]
+    await asyncio.sleep(0)
+    # Somebody else computes something, before anything is sent.
+    hog(0.03)
+    errors = await asyncio.gather(*asking, return_exceptions=True)
+    assert {type(error) for error in errors} == {Crowded}
+    await fakes.links.close()
+
+
+@on_a_loop
+async def test_a_server_that_answers_others_is_not_to_blame() -> None:
+    fakes = await opened(limit=2)
+    fakes.may.set()
+    busy = [fakes.ask() for _ in range(2)]
+    await turns()
+    asyncio.get_running_loop().call_later(0.45, fakes.pulse.heard)
+    with pytest.raises(Crowded):
+        await fakes.ask(within=0.5)
+    for fake in fakes.made:
+        fake.answer.set()
+    await asyncio.gather(*busy)
+    await fakes.links.close()
+
+
+@on_a_loop
+async def test_an_answer_that_is_there_in_time_is_taken_however_late_the_loop_is() -> None:
+    fakes = await opened()
+    fakes.may.set()
+    asking = fakes.ask(within=0.02)
+    await turns()
+    fakes.made[0].answer.set()
+    hog(0.03)
+    assert await asking == b"PONG"
+    await fakes.links.close()
+
+
+@on_a_loop
+async def test_who_is_late_is_told_even_if_all_tasks_are_stopped() -> None:
+    fakes = await opened()
+    asking = fakes.ask(within=0.01)
+    await asyncio.sleep(0)
+    hog(0.01)
+    await turns(2)
+    assert fakes.links._sweeping
+    for task in asyncio.all_tasks() - {asyncio.current_task(), asking}:
+        task.cancel()
+    with pytest.raises(TimeoutError):
+        await asking
+    await fakes.links.close()
+
+
+def test_a_server_to_blame_remains_so_until_it_answers() -> None:
+    pulse = Pulse()
+    now = time.monotonic() + 100
+    assert pulse.silence([], now) == 0
+    assert pulse.silence([now - 3, now - 5], now) == 5
+    assert isinstance(pulse.why(5, 11, now), Crowded)
+    assert pulse.silence([], now) == 0
+    assert not isinstance(pulse.why(5, 10, now), Crowded)
+    assert pulse.silence([now - 1], now) == 5
+    pulse.heard()
+    assert pulse.silence([], now) == 0
 
 
 def test_a_connection_that_cannot_be_looked_at_is_not_usable(
@@ -185,11 +386,11 @@ def test_a_connection_that_cannot_be_looked_at_is_not_usable(
         raise redis.ConnectionError
 
     async def main() -> None:
-        link = await TaskLink.connect(parse_address(server.url), HANG)
+        link = await TaskLink.connect(parse_address(server.url), HANG, Progress())
         assert await link.is_usable()
         monkeypatch.setattr(link._connection, "can_read", broken, raising=False)
         assert not await link.is_usable()
-        await link.close()
+        link.close()
         await asyncio.sleep(0)
 
     asyncio.run(main())

@@ -18,6 +18,7 @@ from twins import World, worlds
 from llmcache import RedisCacheBackend, StoreUnavailable
 from llmcache.backends.redis import Count, RedisStore
 from llmcache.backends.redis_address import parse_service
+from llmcache.backends.redis_link import Progress
 from llmcache.backends.redis_sentinel import Search
 
 from .redis_load import Load
@@ -112,7 +113,8 @@ def finds(request: pytest.FixtureRequest) -> Callable[[Search], None]:
         search.connect().close()
 
     async def find(search: Search) -> None:
-        await (await search.aconnect()).close()
+        (await search.aconnect(Progress())).close()
+        await asyncio.sleep(0)
 
     return (lambda search: asyncio.run(find(search))) if request.param else sync
 

@@ -7,6 +7,7 @@ import gc
 import logging
 import multiprocessing
 import os
+import ssl
 import subprocess
 import sys
 import textwrap
@@ -340,6 +341,28 @@ def test_a_unix_socket_is_followed_too(server: Server) -> None:
     store.set("g:a", b"one", 60)
     follower.wait("began", "g:a")
     store.close()
+
+
+def test_changes_are_told_over_tls_too(server: Server, tls: ssl.SSLContext, trusted: str) -> None:
+    with Proxy(server.port, tls) as proxy:
+        place = f"rediss://127.0.0.1:{proxy.port}"
+        store, follower = RedisStore(f"{place}?ssl_ca_certs={trusted}"), Follower()
+        store.follow(follower)
+        follower.wait("began")
+        with server.client as client:
+            client.set(f"{PREFIX}g:a", b"one")
+            follower.wait("began", "g:a")
+            # It is a sign of life that keeps it from being lost.
+            before = client.info("commandstats").get("cmdstat_ping", {}).get("calls", 0)
+            until(lambda: client.info("commandstats")["cmdstat_ping"]["calls"] > before + 1)
+            assert follower.told == ["began", "g:a"]
+            proxy.breaks, proxy.resets = 5, True
+            client.set(f"{PREFIX}g:a", b"")
+        follower.wait("lost")
+        proxy.calm()
+        follower.wait("lost", "began")
+        store.close()
+        assert until(lambda: server.clients() == 0)
 
 
 @worlds
