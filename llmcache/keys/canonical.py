@@ -67,10 +67,8 @@ def _array(value: Sequence[Any], walk: Walk) -> bytes:
 
 
 def _mapping(value: Mapping[Any, Any], walk: Walk) -> bytes:
-    if form := walk.tried(value, walk.first):
-        return form
     if fit.are_texts(value):
-        return walk.object(value)
+        return walk.tried(value, walk.first) or walk.object(value)
     leaves = fit.are_leaves(value)
     if leaves and (form := _pairs(value, walk)):
         return form
