@@ -194,9 +194,3 @@ def running(servers: S) -> Iterator[S]:
         yield servers
     finally:
         servers.remove()
-
-
-def serving(*options: str, name: str = "valkey") -> Iterator[Server]:
-    """Yield a server that runs, and end it."""
-    with running(Server(require(name), *options)) as server:
-        yield server

@@ -15,7 +15,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from redis_groups import ClusterServers, WatchedServers
-from redis_servers import Server, running, serving
+from redis_servers import Server, require, running
 from stand_ins import FakeClock
 
 from backends.asker import Asker
@@ -26,7 +26,8 @@ Make = Callable[..., SQLiteStore]
 
 @pytest.fixture(scope="session", params=["valkey", "redis"])
 def shared_server(request: pytest.FixtureRequest) -> Iterator[Server]:
-    yield from serving(name=request.param)
+    with running(Server(require(request.param))) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")
@@ -56,7 +57,8 @@ def watched() -> Iterator[WatchedServers]:
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    yield from serving()
+    with running(Server(require("valkey"))) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

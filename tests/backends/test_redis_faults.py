@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import redis
 from redis_chaos import SILENCE, FakeServer, Proxy, hog, jitter
-from redis_servers import HANG, Server, require, serving, until
+from redis_servers import HANG, Server, require, running, until
 from twins import World
 
 from llmcache.backends.base import SlowTransfer
@@ -416,13 +416,13 @@ def test_a_user_who_may_not(server: Server, person: Callable[..., Person]) -> No
 
 
 def test_a_server_with_too_many_clients(person: Callable[..., Person]) -> None:
-    for server in serving("--maxclients", "8"):
+    with running(Server(require("valkey"), "--maxclients", "8")) as server:
         with ExitStack() as stack:
             for _ in range(8):
                 stack.enter_context(server.client).ping()
             someone = person(server.url)
             suffer(someone, QUICK * 2)
-        until(lambda someone=someone: someone.hits("known"), BACK * SLACK)
+        recover(someone)
 
 
 @pytest.mark.parametrize("delay", [0.01, 0.3, 1.0])
