@@ -103,7 +103,7 @@ class TaskLinks:
         self._ready: deque[TaskLink] = deque()
         self._open: set[TaskLink] = set()
         self._waiting: deque[Request] = deque()
-        self._late: deque[Request] = deque()
+        self._late: list[Request] = []
         self._sweeping = False
         self._attempts: dict[Task[None], Progress] = {}
         self._serving: dict[Task[None], tuple[TaskLink, Request]] = {}
@@ -277,26 +277,27 @@ class TaskLinks:
         self._late.append(request)
         if not self._sweeping:
             self._sweeping = True
-            self._start(self._sweep(), self._swept)
+            # Not a task: whoever ends the event loop could not stop one that begins then.
+            asyncio.get_running_loop().call_soon(self._sweep)
 
-    async def _sweep(self) -> None:
-        """End what is late, when it is known what had come by then."""
-        while self._late:
-            late = len(self._late)
-            for _ in range(_TURNS):
-                await asyncio.sleep(0)
-            for number in range(1, late + 1):
-                self._end(self._late.popleft())
-                if number % _FEW == 0:
-                    await asyncio.sleep(0)
-        self._sweeping = False
+    def _sweep(self) -> None:
+        """Begin to end what is late."""
+        late, self._late = self._late, []
+        self._end_soon(late, _TURNS)
 
-    def _swept(self, task: Task[None]) -> None:
-        """See to it that nobody waits for a task that was stopped."""
-        if task.cancelled():
+    def _end_soon(self, late: list[Request], turns: int) -> None:
+        """End what is *late* after so many turns: it is known then what had come by now."""
+        if turns == 0:
+            for request in late[:_FEW]:
+                self._end(request)
+            late = late[_FEW:]
+        loop = asyncio.get_running_loop()
+        if late:
+            loop.call_soon(self._end_soon, late, max(turns - 1, 0))
+        elif self._late:
+            loop.call_soon(self._sweep)
+        else:
             self._sweeping = False
-            while self._late:
-                self._end(self._late.popleft())
 
     def _end(self, request: Request) -> None:
         """End *request*, if its time is over, and blame the server if that is why."""

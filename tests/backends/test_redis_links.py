@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import gc
 import socket
 import time
 from collections.abc import Callable, Coroutine
@@ -364,6 +365,20 @@ async def test_who_is_late_is_told_even_if_all_tasks_are_stopped() -> None:
     with pytest.raises(TimeoutError):
         await asking
     await fakes.links.close()
+
+
+def test_a_program_may_end_while_many_wait(caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        fakes = await opened()
+        # They are still here, and thus cancelled, when the event loop ends.
+        waiting = [fakes.ask(within=0.2) for _ in range(300)]
+        await turns()
+        hog(0.06)
+        assert not any(task.done() for task in waiting)
+
+    asyncio.run(main())
+    gc.collect()
+    assert not caplog.messages
 
 
 def test_a_server_to_blame_remains_so_until_it_answers() -> None:
