@@ -82,29 +82,40 @@ def interrupted(work: Callable[[], object], step: int) -> bool:
     return False
 
 
+def survives(operation: Callable[[MemoryStore], object], step: int, bound: dict[str, int]) -> bool:
+    """Interrupt *operation* and see what is left; say whether it has as many steps."""
+    clock = FakeClock()
+    store = MemoryStore(clock=clock.clock, **bound)
+    store.set("g:over", b"1", 1)
+    store.set("g:a", b"old", 100)
+    clock.advance(1)
+    if not interrupted(lambda: operation(store), step):
+        return False
+    # What is left is what is counted, it is bounded, and it expires.
+    live = [key for key in ("g:over", "g:a", "g:b") if store.get(key) is not None]
+    assert store.usage("g").entries == len(live)
+    for key in ("g:a", "g:b", "g:c", "g:d"):
+        assert store.set(key, b"next", 10)
+        assert store.get(key) == b"next"
+    assert store.usage("g") == (2, 8)
+    clock.advance(10)
+    assert [store.get(key) for key in ("g:a", "g:b", "g:c", "g:d")] == [None] * 4
+    assert store.usage("g") == (0, 0)
+    return True
+
+
 @pytest.mark.parametrize("name", OPERATIONS)
 @pytest.mark.parametrize("bound", [{"max_size": 2}, {"max_bytes": 8}], ids=str)
 def test_a_signal_handler_may_raise_in_the_middle_of_anything(
-    name: str, bound: dict[str, int], clock: FakeClock
+    name: str, bound: dict[str, int]
 ) -> None:
-    for step in itertools.count():
-        store = MemoryStore(clock=clock.clock, **bound)
-        store.set("g:over", b"1", 1)
-        store.set("g:a", b"old", 100)
-        clock.advance(1)
-        if not interrupted(lambda store=store: OPERATIONS[name](store), step):
-            break
-        # What is left is what is counted, it is bounded, and it expires.
-        live = [key for key in ("g:over", "g:a", "g:b") if store.get(key) is not None]
-        assert store.usage("g").entries == len(live)
-        for key in ("g:a", "g:b", "g:c", "g:d"):
-            assert store.set(key, b"next", 10)
-            assert store.get(key) == b"next"
-        assert store.usage("g") == (2, 8)
-        clock.advance(10)
-        assert [store.get(key) for key in ("g:a", "g:b", "g:c", "g:d")] == [None] * 4
-        assert store.usage("g") == (0, 0)
-    assert step >= 3
+    def work(thread: int) -> int:
+        steps = itertools.count()
+        return next(step for step in steps if not survives(OPERATIONS[name], step, bound))
+
+    # Python 3.13 may handle an exception for ever where a trace function has raised another.
+    [found] = in_threads(work, threads=1)
+    assert found >= 3
 
 
 def test_a_clock_that_fails_in_a_look_up_leaves_nothing_half_done(clock: FakeClock) -> None:
