@@ -72,7 +72,7 @@ def class_name(kind: type, walk: Walk) -> bytes:
         return name
     if _is_built_in(kind):
         return text(f"builtins:{qualname_of(kind)}")
-    generic = namespace_of(kind).get("__pydantic_generic_metadata__") or {}
+    generic = _parameters_of(kind)
     if generic.get("origin"):
         arguments = [walk.encode(argument) for argument in generic["args"]]
         return b"!generic[%b]" % b",".join([class_name(generic["origin"], walk), *arguments])
@@ -97,10 +97,20 @@ def _is_built_in(kind: type) -> bool:
     return module_of(kind) == "builtins" and not is_heap_type(kind)
 
 
+def _parameters_of(kind: type) -> dict[str, Any]:
+    """Return what pydantic notes of a parametrised model: its origin and its arguments."""
+    return namespace_of(kind).get("__pydantic_generic_metadata__") or {}
+
+
 def held_name(kind: type, walk: Walk) -> bytes | None:
-    """Return the name under which a module holds a class, ``None`` if none does."""
+    """Return the name under which a module holds a class, ``None`` if none does.
+
+    A parametrised model is known by its parts, wherever pydantic has put it.
+    """
     if name := walk.names.get(id(kind)):
         return name
+    if _parameters_of(kind).get("origin"):
+        return None
     module, qualname = full_name(kind)
     if not holds(module, qualname, kind):
         return None

@@ -79,9 +79,10 @@ def unusual(value: Any, room: int, most: int = SOME) -> int:  # noqa: PLR0912
                 return UNFIT
         elif kind is dict and room == MAX_DEPTH:
             # What **kwargs took.
-            found = unusual(part, room - 1, most)
-            if found == UNFIT:
+            count = unusual(part, room - 1, most)
+            if count == UNFIT:
                 return UNFIT
+            found += count
         else:
             others.append(part)
     if not others:

@@ -18,7 +18,7 @@ import orjson
 from llmcache.attributes import reader_of
 from llmcache.keys import objects, values
 from llmcache.keys.classes import held_name
-from llmcache.keys.fit import member_value
+from llmcache.keys.fit import has_plain_value, member_value
 from llmcache.keys.plain import text
 from llmcache.keys.walk import Walk, writes_rows
 
@@ -70,10 +70,6 @@ def _complexes(items: Sequence[Any], walk: Walk) -> bytes | None:
     return _tagged(b"!complex[", [(item.real, item.imag) for item in items])
 
 
-def _fractions(items: Sequence[Any], walk: Walk) -> bytes:
-    return _tagged(b"!fraction[", [(item.numerator, item.denominator) for item in items])
-
-
 def _tagged(tag: bytes, pairs: list[tuple[Any, Any]]) -> bytes:
     return _dumps(pairs)[1:-1].replace(b"[", tag)
 
@@ -83,7 +79,9 @@ def _paths(items: Sequence[Any], walk: Walk) -> bytes:
     return _between(head, walk.forms([str(item) for item in items]), b"]")
 
 
-def _members(items: Sequence[Any], walk: Walk) -> bytes:
+def _members(items: Sequence[Any], walk: Walk) -> bytes | None:
+    if not has_plain_value(type(items[0])):
+        return None
     return b",".join(walk.forms([member_value(item) for item in items]))
 
 
@@ -127,14 +125,6 @@ def _subclasses(items: Sequence[Any], walk: Walk) -> bytes | None:
     return _between(b"!as[%b," % name, walk.forms([whole_of(item) for item in items]), b",{}]")
 
 
-def _keyed(items: Sequence[Any], walk: Walk) -> bytes | None:
-    kind = type(items[0])
-    if not (name := held_name(kind, walk)):
-        return None
-    keys = list(map(objects.key_function(kind), items))
-    return _between(b"!keyed[%b," % name, walk.forms(keys), b"]")
-
-
 def _scalars(items: Sequence[Any], walk: Walk) -> bytes | None:
     # Those of other types have as many bytes as they need.
     if items[0].dtype.kind not in "biufc":
@@ -150,7 +140,6 @@ for _writer, _rows in (
     (values.write_timedelta, _timedeltas),
     (values.write_decimal, _decimals),
     (values.write_complex, _complexes),
-    (values.write_fraction, _fractions),
     (values.write_bytes, partial(_digests, "!bytes")),
     (values.write_bytearray, partial(_digests, "!bytearray")),
     (values.write_path, _paths),
@@ -159,7 +148,6 @@ for _writer, _rows in (
     (objects.write_struct, _structs),
     (objects.write_model, _models),
     (objects.write_subclass, _subclasses),
-    (objects.write_keyed, _keyed),
     (objects.write_scalar, _scalars),
 ):
     writes_rows(_writer, _rows)

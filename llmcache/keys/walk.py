@@ -218,18 +218,20 @@ class Walk:
         write = _ROWS.get(writer)
         if write is None:
             return None
+        # A key of somebody's own may change the list while it is written.
+        values = [*values]
         for value in values:
             if type(value) is not kind:
                 return None
-        numbers, parts = len(self._numbers), self._parts
-        self._enter(len(values))
+        numbers, parts, depth = len(self._numbers), self._parts, self._depth
         try:
+            self._enter(len(values))
             form = write(values, self)
         except (orjson.JSONEncodeError, UncacheableArgument) as error:
             check_interrupt(error)
             form = None
         finally:
-            self._depth -= 1
+            self._depth = depth
         if form is None:
             self._forget(numbers)
             self._parts = parts

@@ -109,6 +109,10 @@ class Box(pydantic.BaseModel, Generic[T]):
     item: T
 
 
+# pydantic has the module hold what is made at its top, under a name of pydantic's.
+IntBox = Box[int]
+
+
 class Roots(pydantic.RootModel[list[Any]]):
     pass
 

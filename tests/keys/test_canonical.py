@@ -307,6 +307,61 @@ def test_many_of_which_one_is_refused_are_refused_with_its_place() -> None:
     assert caught.value.path == "[0]"
 
 
+@pytest.mark.parametrize("held", [False, True])
+def test_a_parametrised_model_is_known_by_its_parts_whoever_holds_it(held: bool) -> None:
+    assert vars(named)["Box[int]"] is named.IntBox
+    kind = named.IntBox if held else named.Box[str]
+    values = [kind(item=str(number) if kind is named.Box[str] else number) for number in range(20)]
+    assert canonical(values).count(b"!generic[") == 20
+
+
+def test_a_key_that_is_used_again_is_written_at_once() -> None:
+    scratch: dict[str, int] = {}
+
+    class Reusing:
+        def __init__(self, number: int) -> None:
+            self.number = number
+
+        def __llmcache_key__(self) -> dict[str, int]:
+            scratch["number"] = self.number
+            return scratch
+
+    forms = {canonical([Reusing(number) for number in range(first, 20)]) for first in (0, 1)}
+    assert canonical([Reusing(19)] * 20) not in forms
+
+
+GROWING: list[typing.Any] = []
+
+
+class Growing:
+    def __llmcache_key__(self) -> int:
+        GROWING.append(dt.date(2026, 1, 31))
+        return 1
+
+
+def test_a_list_that_grows_while_it_is_written_is_what_it_was() -> None:
+    GROWING[:] = [named.Point(1, Growing()) for _ in range(20)]
+    form = canonical({"values": GROWING})
+    assert form.count(b"!object[") == 20
+    assert b"!date" not in form
+
+
+def test_many_leaves_are_no_containers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("llmcache.keys.fit.MOST_PARTS", 30)
+    assert canonical({"x": [b""] * 31}).count(b"!bytes") == 31
+
+
+def test_a_key_without_end_is_refused_with_its_place() -> None:
+    class Endless:
+        def __llmcache_key__(self) -> typing.Any:
+            return self.__llmcache_key__()
+
+    for values in ([Endless()] * 20, [named.Point(1, Endless())] * 20):
+        with pytest.raises(UncacheableArgument) as caught:
+            canonical({"tools": values})
+        assert caught.value.path.startswith(".tools[0]")
+
+
 def test_floats_and_texts_stand_side_by_side_in_many_containers() -> None:
     many = [{"text": "a", "score": 0.5, "rank": 10**400 if i == 299 else 1} for i in range(300)]
     assert canonical(many[:299]) == canonical(many[:298])[:-1] + b"," + canonical(many[0]) + b"]"
