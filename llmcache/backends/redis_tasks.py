@@ -120,7 +120,7 @@ class TaskLinks:
         loop = asyncio.get_running_loop()
         request = Request(command, expected, within, before)
         request.outcome = loop.create_future()
-        request.timer = loop.call_later(within, self._strike, request)
+        request.timer = loop.call_later(within, self._expire, request)
         self._accept(request)
         try:
             reply, error = await request.outcome
@@ -177,9 +177,10 @@ class TaskLinks:
         """Ask what is to be asked over one connection, until there is nothing or it ends."""
         me = cast("Task[None]", asyncio.current_task())
         while await link.is_usable():
-            request.asking = me
-            if not await self._exchange(link, request):
-                break
+            if not request.is_gone:
+                request.asking = me
+                if not await self._exchange(link, request):
+                    break
             if not self._is_wanted():
                 del self._serving[me]
                 self._put(link)
@@ -270,6 +271,12 @@ class TaskLinks:
 
     def _attempted(self, attempt: Task[None]) -> None:
         self._attempts.pop(attempt, None)
+
+    def _expire(self, request: Request) -> None:
+        """Take note that there is no more time for *request*."""
+        # Some event loops are a little early, and call nobody twice.
+        request.deadline = min(request.deadline, monotonic())
+        self._strike(request)
 
     def _strike(self, request: Request) -> None:
         """Take note that there is no more time for *request*, or nobody who waits."""

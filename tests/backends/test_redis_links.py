@@ -367,6 +367,41 @@ async def test_who_is_late_is_told_even_if_all_tasks_are_stopped() -> None:
     await fakes.links.close()
 
 
+@on_a_loop
+async def test_what_is_over_is_not_sent_after_all() -> None:
+    fakes = await opened(limit=1)
+    fakes.may.set()
+    asking = [fakes.ask(within=0.02) for _ in range(60)]
+    await asyncio.sleep(0)
+    # All are late in one turn, before anything is sent.
+    hog(0.03)
+    await asyncio.gather(*asking, return_exceptions=True)
+    await turns(100)
+    assert not fakes.links._serving
+    await fakes.links.close()
+
+
+class EarlyLoop(asyncio.SelectorEventLoop):
+    """An event loop whose timers are a little early, as those of others may be."""
+
+    def call_later(self, delay: float, callback: Any, *args: Any, context: Any = None) -> Any:
+        return super().call_later(max(delay - 0.005, 0), callback, *args, context=context)
+
+
+def test_a_timer_that_is_early_lets_nobody_wait_for_ever() -> None:
+    async def main() -> None:
+        fakes = await opened()
+        waiting = fakes.ask(within=0.02)
+        done, _ = await asyncio.wait([waiting], timeout=HANG)
+        assert done
+        with pytest.raises(TimeoutError):
+            await waiting
+        await fakes.links.close()
+
+    with asyncio.Runner(loop_factory=EarlyLoop) as runner:
+        runner.run(main())
+
+
 def test_a_program_may_end_while_many_wait(caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
         fakes = await opened()
