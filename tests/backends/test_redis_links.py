@@ -370,13 +370,15 @@ async def test_who_is_late_is_told_even_if_all_tasks_are_stopped() -> None:
 @on_a_loop
 async def test_what_is_over_is_not_sent_after_all() -> None:
     fakes = await opened(limit=1)
-    fakes.may.set()
-    asking = [fakes.ask(within=0.02) for _ in range(60)]
+    asking = [fakes.ask(within=0.02) for _ in range(500)]
     await asyncio.sleep(0)
-    # All are late in one turn, before anything is sent.
+    # All are late in one turn, and there is a connection while they are told.
     hog(0.03)
+    await turns(10)
+    fakes.may.set()
     await asyncio.gather(*asking, return_exceptions=True)
     await turns(100)
+    assert fakes.made
     assert not fakes.links._serving
     await fakes.links.close()
 
