@@ -10,7 +10,14 @@ from math import inf
 from typing import Final, Protocol, TypeVar
 from weakref import WeakValueDictionary
 
-from llmcache.backends.base import DEFAULT_TIMEOUT, Blameless, PartUnavailable, Store, whose
+from llmcache.backends.base import (
+    DEFAULT_TIMEOUT,
+    LONG,
+    Blameless,
+    PartUnavailable,
+    Store,
+    whose,
+)
 from llmcache.breaker import Breaker
 from llmcache.errors import StoreUnavailable
 from llmcache.ports import AsyncPort, Port
@@ -135,7 +142,7 @@ class Guard:
         self.store = store
         self.timeout = timeout
         self.least = timeout / 20
-        self.long = timeout / 4
+        self.long = timeout * LONG
         self.monotonic = monotonic
         self.trial = Trial(store, timeout)
         self.reads = Breaker(

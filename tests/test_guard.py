@@ -256,14 +256,11 @@ def test_a_store_without_room_still_forgets_what_is_of_no_use(store: Slow, way: 
     assert store.clock.now - started <= 0.21
 
 
-@pytest.mark.parametrize(("waits", "is_open"), [(0.03, True), (0.02, False)])
-def test_who_stops_waiting_for_a_silent_store_says_so(
-    store: Slow, waits: float, is_open: bool
-) -> None:
-    guard = guard_of(store)
+def stop_waiting(guard: Guard, store: Slow, seconds: float) -> None:
+    """Look something up again and again, and stop waiting after so many seconds."""
 
     async def silent(key: str, within: float = inf) -> bytes | None:
-        store.clock.advance(waits)
+        store.clock.advance(seconds)
         await asyncio.get_running_loop().create_future()
         raise AssertionError
 
@@ -277,6 +274,15 @@ def test_who_stops_waiting_for_a_silent_store_says_so(
             await asyncio.wait([look_up])
 
     asyncio.run(impatient())
+
+
+@pytest.mark.parametrize(("waits", "is_open"), [(0.03, True), (0.02, False)])
+def test_who_stops_waiting_for_a_silent_store_says_so(
+    store: Slow, waits: float, is_open: bool
+) -> None:
+    guard = guard_of(store)
+
+    stop_waiting(guard, store, waits)
     assert guard.reads.is_open is is_open
 
 
@@ -297,21 +303,7 @@ def test_who_stops_waiting_blames_a_store_only_for_its_silence(
     store.owes = owes
     guard = guard_of(store)
 
-    async def silent(key: str, within: float = inf) -> bytes | None:
-        store.clock.advance(0.03125)
-        await asyncio.get_running_loop().create_future()
-        raise AssertionError
-
-    store.aget = silent  # type: ignore[method-assign]
-
-    async def impatient() -> None:
-        for _ in range(10):
-            look_up = asyncio.create_task(GuardedVisit(guard).get(AsyncPort(), "g:a"))
-            await asyncio.sleep(0)
-            look_up.cancel()
-            await asyncio.wait([look_up])
-
-    asyncio.run(impatient())
+    stop_waiting(guard, store, 0.03125)
     assert guard.reads.is_open is is_open
 
 

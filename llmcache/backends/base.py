@@ -21,6 +21,10 @@ DEFAULT_TIMEOUT = 0.1
 """Seconds that a store may add to a call, for its look-up and its storing together."""
 
 
+LONG = 1 / 4
+"""Of the time that a store has, after which it says something that somebody stops waiting."""
+
+
 class Blameless(TimeoutError):
     """The time was over, and that says nothing against the store."""
 

@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Final, NamedTuple, TypeAlias
 
 from redis.exceptions import AskError, ClusterDownError, MovedError, ResponseError, TryAgainError
 
-from llmcache.backends.base import Blameless, Crowded, PartUnavailable
+from llmcache.backends.base import LONG, Blameless, Crowded, PartUnavailable
 from llmcache.backends.redis_address import Address
 from llmcache.backends.redis_link import Command, Expected, Link, unreachable
 from llmcache.backends.redis_server import Server
@@ -33,7 +33,6 @@ PAUSE: Final = 0.5
 _STEPS: Final = 3
 _FEW: Final = 2
 _MOST: Final = 3 / 4
-_LONG: Final = 1 / 4
 _ASKING: Final = ("ASKING",)
 _PATIENT: Final = "UNLINK"
 
@@ -247,7 +246,7 @@ class Cluster:
 
     def _given_up(self, node: Node, seconds: float) -> None:
         """Take note that somebody has stopped waiting for *node*."""
-        if seconds >= self._timeout * _LONG and node.silence() >= seconds:
+        if seconds >= self._timeout * LONG and node.silence() >= seconds:
             node.breaker.failed(TimeoutError(), seconds)
             self._look()
 

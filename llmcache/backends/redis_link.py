@@ -51,6 +51,9 @@ class Progress:
     """
 
     asked = inf
+    received = _moved = 0
+    _last = -inf
+    _halfway = inf
 
     def begin(self, deadline: float) -> None:
         """Begin another exchange, which ends at *deadline* in seconds of `time.monotonic`."""

@@ -40,7 +40,8 @@ class Loops:
 
     async def aclose(self) -> None:
         """Close all connections of the running loop now, and of the others soon."""
-        here = self._links.pop(asyncio.get_running_loop(), None)
+        with self._lock:
+            here = self._links.pop(asyncio.get_running_loop(), None)
         self.close()
         if here is not None:
             await here.close()

@@ -12,7 +12,7 @@ from typing import Any, Final, TypeAlias, cast
 
 import redis
 
-from llmcache.backends.base import SlowTransfer
+from llmcache.backends.base import LONG, SlowTransfer
 from llmcache.backends.redis_link import Command, Expected, Progress, Pulse, unreachable
 from llmcache.backends.redis_task_link import TaskLink
 from llmcache.errors import StoreUnavailable
@@ -24,9 +24,6 @@ _TURNS: Final = 5
 
 _FEW: Final = 25
 """As many tasks as may be woken in one turn of an event loop, so that nobody else waits long."""
-
-_LONG: Final = 1 / 4
-"""Of the time that there is, after which it says something that somebody stops waiting."""
 
 
 class Request:
@@ -125,7 +122,7 @@ class TaskLinks:
         try:
             reply, error = await request.outcome
         except CancelledError:
-            if monotonic() - request.began >= within * _LONG:
+            if monotonic() - request.began >= within * LONG:
                 self._strike(request)
             raise
         if error is not None:

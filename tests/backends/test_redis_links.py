@@ -404,6 +404,13 @@ def test_a_timer_that_is_early_lets_nobody_wait_for_ever() -> None:
         runner.run(main())
 
 
+def test_bytes_may_come_before_anything_was_asked() -> None:
+    progress = Progress()
+    progress.got(5)
+    assert progress.received == 5
+    assert not progress.is_large
+
+
 def test_a_program_may_end_while_many_wait(caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
         fakes = await opened()
