@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import ipaddress
+import logging
 import ssl
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +19,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from redis_groups import ClusterServers, WatchedServers
 from redis_servers import Server, require, running
 from stand_ins import FakeClock
+from twins import World
 
 from backends.asker import Asker
+from backends.redis_people import Person
+from llmcache.backends.redis import RedisStore
 from llmcache.backends.sqlite import SQLiteStore
 
 Make = Callable[..., SQLiteStore]
@@ -130,3 +135,29 @@ def make(path: Path, clock: FakeClock) -> Iterator[Make]:
 def open_store(request: pytest.FixtureRequest, make: Make) -> Iterator[Callable[..., Asker]]:
     with asyncio.Runner() as runner:
         yield lambda **options: Asker(make(**options), runner if request.param else None)
+
+
+@pytest.fixture(params=[World("sync"), World("async")], ids=["sync", "async"])
+def person(request: pytest.FixtureRequest) -> Iterator[Callable[..., Person]]:
+    """Make people who are gone after the test."""
+    with ExitStack() as stack:
+
+        def make(url: str, **options: Any) -> Person:
+            someone = Person(request.param, RedisStore(url, **options))
+            stack.callback(someone.close)
+            return someone
+
+        yield make
+
+
+@pytest.fixture
+def said(caplog: pytest.LogCaptureFixture) -> Iterator[Callable[[], list[str]]]:
+    """What was logged. However long a fault takes, it is a few lines."""
+
+    def lines() -> list[str]:
+        return [record.getMessage() for record in caplog.records if record.name == "llmcache"]
+
+    caplog.set_level(logging.DEBUG)
+    yield lines
+    assert len(lines()) <= 8
+    assert not [record for record in caplog.records if record.name == "asyncio"]

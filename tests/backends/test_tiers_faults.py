@@ -10,7 +10,7 @@ import pytest
 from redis_servers import HANG, Server, free_port, until
 from twins import World
 
-from backends.test_redis_faults import BACK, LATE, NOTHING, QUICK, SLACK, Person, quickest, suffer
+from backends.redis_people import BACK, LATE, NOTHING, QUICK, SLACK, Person, quickest, suffer
 from llmcache.backends.memory import MemoryStore
 from llmcache.backends.redis import RedisStore
 from llmcache.policy import DEFAULT_TIER_TTL
