@@ -15,7 +15,7 @@ logger: Final = logging.getLogger("llmcache")
 
 MOST_FAILURES: Final = 3
 FIRST_PAUSE: Final = 0.25
-LONGEST_PAUSE: Final = 2.0
+LONGEST_PAUSE: Final = 1.0
 
 
 class Breaker:
@@ -24,7 +24,7 @@ class Breaker:
     It opens after three failures on end, or when failures on end have taken
     longer than a call may. While it is open, a probe in a thread of its own
     finds out whether the store is back: the first after a quarter of a second,
-    further ones after pauses that grow to two seconds. A probe is started by
+    further ones after pauses that grow to a second. A probe is started by
     whoever is turned away when its time has come.
 
     Args:

@@ -17,6 +17,9 @@ from typing import Any
 SILENCE = b""
 """What a fake server says to hang up."""
 
+GREETINGS = 2
+"""How often a client says who it is, before it asks anything."""
+
 
 class InThread:
     """Runs a server of asyncio's in a thread of its own.
@@ -118,11 +121,15 @@ class Proxy(InThread):
         breaks: how many bytes of a reply pass before the connection ends, ``None`` for all.
         resets: whether it ends by RST instead of FIN.
         rewrite: makes another request of each.
+        swallows: whether it takes connections of which the server never hears.
+        swallowed: how many it has taken so.
     """
 
     def __init__(self, port: int, tls: ssl.SSLContext | None = None) -> None:
         self._server = port
         self.tls = tls
+        self.swallowed = 0
+        self._era = 0
         self.calm()
 
     def calm(self) -> None:
@@ -132,16 +139,35 @@ class Proxy(InThread):
         self.breaks: int | None = None
         self.resets = False
         self.rewrite: Callable[[bytes], bytes] | None = None
+        self.swallows = False
+
+    def forget(self) -> None:
+        """Answer by RST whatever comes over the connections that there are, as firewalls do."""
+        self._era += 1
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self.swallows:
+            self.swallowed += 1
+            await asyncio.Event().wait()
         theirs, ours = await asyncio.open_connection("127.0.0.1", self._server)
         try:
-            await asyncio.gather(self._requests(reader, ours), self._replies(theirs, writer))
+            await asyncio.gather(
+                self._requests(reader, ours, writer), self._replies(theirs, writer)
+            )
         finally:
             ours.close()
 
-    async def _requests(self, reader: asyncio.StreamReader, ours: asyncio.StreamWriter) -> None:
+    async def _requests(
+        self,
+        reader: asyncio.StreamReader,
+        ours: asyncio.StreamWriter,
+        writer: asyncio.StreamWriter,
+    ) -> None:
+        era = self._era
         while data := await reader.read(1 << 16):
+            if era != self._era:
+                _reset(writer)
+                break
             if self.hold:
                 await asyncio.sleep(self.hold())
             ours.write(self.rewrite(data) if self.rewrite else data)
@@ -159,32 +185,47 @@ class Proxy(InThread):
                 await writer.drain()
             if breaks is not None:
                 if self.resets:
-                    linger = struct.pack("ii", 1, 0)
-                    sock = writer.get_extra_info("socket")
-                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-                    writer.transport.abort()
+                    _reset(writer)
                 break
         writer.close()
+
+
+def _reset(writer: asyncio.StreamWriter) -> None:
+    linger = struct.pack("ii", 1, 0)
+    sock = writer.get_extra_info("socket")
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+    writer.transport.abort()
 
 
 class FakeServer(InThread):
     """Greets as a server does, and then says what it was told to, whatever it is asked.
 
     Args:
-        replies: what it says to each command, `SILENCE` to hang up.
+        replies: what it says to each command, `SILENCE` to hang up; nothing if there are none.
+
+    Attributes:
+        farewell: what it says when it has greeted, before it hangs up.
     """
+
+    farewell: bytes | None = None
 
     def __init__(self, *replies: bytes) -> None:
         self.replies = replies
         self.commands: list[bytes] = []
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        turn = 0
+        greeted = turn = 0
         while command := await reader.read(1 << 16):
             if greetings := command.count(b"SETINFO"):
+                greeted += greetings
                 writer.write(b"+OK\r\n" * greetings)
+                if greeted == GREETINGS and self.farewell is not None:
+                    writer.write(self.farewell)
+                    return
                 continue
             self.commands.append(command)
+            if not self.replies:
+                continue
             reply = self.replies[turn % len(self.replies)]
             turn += 1
             if reply == SILENCE:

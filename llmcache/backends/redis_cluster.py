@@ -153,7 +153,9 @@ class Cluster:
                 reply = await turn.node.aask(command, expected, deadline - started, turn.before)
             except TryAgainError:
                 keys = _singly(command)
-                return sum([await self.aask(each, expected, within) for each in keys])
+                return sum(
+                    [await self.aask(each, expected, deadline - monotonic()) for each in keys]
+                )
             except CancelledError:
                 self._given_up(turn.node, monotonic() - started)
                 raise

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from math import inf
+from ssl import SSLWantReadError, SSLWantWriteError
 from time import monotonic
 from typing import Any, Final, TypeAlias
 
@@ -26,7 +27,10 @@ SETTINGS: Final[dict[str, Any]] = {
     "health_check_interval": 0,
     "decode_responses": False,
 }
-"""What redis-py must not choose: every server speaks RESP2, which has no notifications."""
+"""What redis-py must not choose: every server speaks RESP2, which has no notifications.
+
+Those of maintenance are asked for by its clients only, and never by a bare connection.
+"""
 
 with suppress(ImportError):  # older ones have none
     from redis.driver_info import DriverInfo
@@ -39,6 +43,12 @@ LARGE: Final = 1 << 16
 
 SHARE: Final = 1 / 5
 """How much of its time to connect one of many servers has: a silent one must not take it all."""
+
+STUCK: Final = 1.0
+"""Seconds after which an attempt to connect does not keep others from being made beside it."""
+
+RESPITE: Final = 0.5
+"""Seconds for which a server that refuses another connection is spared, if it has some."""
 
 
 class Progress:
@@ -90,6 +100,10 @@ class Progress:
         request fills at once are the buffers of this machine.
         """
         return self._moved >= LARGE and self._last > self._halfway
+
+    def silence(self, at: float) -> float:
+        """Return for how many seconds the server had owed an answer at that time."""
+        return max(at - self.asked, 0.0)
 
 
 class Pulse:
@@ -148,24 +162,24 @@ class Wire:
     def begin(self, deadline: float) -> None:
         """Begin another exchange."""
         self._deadline = deadline
+        self._is_over = False
         self.progress.begin(deadline)
 
     def recv(self, size: int) -> bytes:
-        self._arm()
-        data: bytes = self._socket.recv(size)
+        data: bytes = self._read(self._socket.recv, size)
         self.progress.got(len(data))
         return data
 
     def recv_into(self, buffer: Any) -> int:
-        self._arm()
-        size: int = self._socket.recv_into(buffer)
+        size: int = self._read(self._socket.recv_into, buffer)
         self.progress.got(size)
         return size
 
     def sendall(self, data: bytes) -> None:
         left = memoryview(data)
         while left:
-            self._arm()
+            if not self._arm():
+                raise TimeoutError
             sent = self._socket.send(left)
             self.progress.sent(sent)
             left = left[sent:]
@@ -180,11 +194,27 @@ class Wire:
     def close(self) -> None:
         self._socket.close()
 
-    def _arm(self) -> None:
-        left = 0.0 if self._polls else self._deadline - monotonic()
-        if left <= 0 and not self._polls:
+    def _read(self, method: Callable[[Any], Any], what: Any) -> Any:
+        """Return what *method* does before the deadline, or once, without waiting, after it."""
+        if self._polls:
+            self._socket.settimeout(0.0)
+            return method(what)
+        if self._arm():
+            return method(what)
+        if self._is_over:
             raise TimeoutError
+        # Where threads wait for one another, what came in time is found late.
+        self._is_over = True
+        try:
+            return method(what)
+        except (BlockingIOError, SSLWantReadError, SSLWantWriteError):
+            raise TimeoutError from None
+
+    def _arm(self) -> bool:
+        """Let the socket wait until the deadline, and say whether that is still to come."""
+        left = max(self._deadline - monotonic(), 0.0)
         self._socket.settimeout(left)
+        return left > 0
 
 
 class Packer:
@@ -239,6 +269,7 @@ class Link:
         redis.RedisError, OSError: if it cannot be.
 
     Attributes:
+        made: when, in seconds of `time.monotonic`.
         closed: whether it is.
     """
 
@@ -256,6 +287,7 @@ class Link:
         )
         connection.deadline = monotonic() + connect_timeout
         connection.connect()
+        self.made = monotonic()
 
     @property
     def wire(self) -> Wire:
@@ -280,10 +312,12 @@ class Link:
                 raise SlowTransfer("a large value was on its way") from None
             raise TimeoutError("the server has not answered in time") from None
 
-    def is_stale(self, error: Exception) -> bool:
+    def is_stale(self, error: Exception, since: float) -> bool:
         """Say whether *error* may only mean that the server had closed this connection before."""
         return (
-            isinstance(error, redis.ConnectionError) and not self._connection.wire.progress.received
+            self.made < since
+            and isinstance(error, redis.ConnectionError)
+            and not self.wire.progress.received
         )
 
     def is_usable(self) -> bool:

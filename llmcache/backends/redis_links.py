@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import _thread
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 from time import monotonic
@@ -14,7 +14,16 @@ from weakref import ref
 import redis
 
 from llmcache.backends.base import SlowTransfer
-from llmcache.backends.redis_link import Command, Expected, Link, Pulse, unreachable
+from llmcache.backends.redis_link import (
+    RESPITE,
+    STUCK,
+    Command,
+    Expected,
+    Link,
+    Pulse,
+    unreachable,
+)
+from llmcache.errors import StoreUnavailable
 
 
 class Failure(NamedTuple):
@@ -51,6 +60,7 @@ class Links:
         self._open: list[ref[Link]] = []
         self._attempts: dict[object, float] = {}
         self._waiting: set[int] = set()
+        self._next_attempt = 0.0
         self._closed = False
 
     def ask(
@@ -68,29 +78,30 @@ class Links:
             TimeoutError: there was none at *deadline*.
             redis.RedisError, OSError: there is none.
         """
-        started = monotonic()
-        used: list[Link] = []
+        began = monotonic()
+        link: Link | None = None
         try:
-            used.append(self._take(deadline))
+            link = self._take(deadline, began)
             try:
-                return self._exchange(used[-1], command, expected, deadline, before)
+                return self._exchange(link, command, expected, deadline, before)
             except redis.RedisError as error:
-                if not used[-1].is_stale(error):
+                if not link.is_stale(error, began):
                     raise
-            used.append(self._take(deadline))
-            return self._exchange(used[-1], command, expected, deadline, before)
+            link = None
+            self._close_ready()
+            link = self._take(deadline, began)
+            return self._exchange(link, command, expected, deadline, before)
         except SlowTransfer:
             raise
         except TimeoutError:
             at = monotonic()
-            raise self._pulse.why(self._silence(at, used), deadline - started, at) from None
+            silence = self._silence(at) if link is None else link.wire.progress.silence(at)
+            raise self._pulse.why(silence, deadline - began, at) from None
 
     def close(self) -> None:
         """Close all connections, those in use when they have been used."""
         self._closed = True
-        with suppress(Empty):
-            while True:
-                self._drop(self._ready.get_nowait())
+        self._close_ready()
 
     def _exchange(
         self, link: Link, command: Command, expected: Expected, deadline: float, before: Command
@@ -115,19 +126,13 @@ class Links:
         self._pulse.heard()
         self._put(link)
 
-    def _silence(self, at: float, used: Iterable[Link]) -> float:
-        """Return for how many seconds the server had owed somebody an answer at that time.
-
-        Args:
-            at: that time.
-            used: connections to take into account that may be closed by now.
-        """
-        links = [link for link in (here() for here in self._open) if link is not None]
-        asked = [link.wire.progress.asked for link in (*links, *used)]
+    def _silence(self, at: float) -> float:
+        """Return for how many seconds the server had owed somebody an answer at that time."""
+        asked = [link.wire.progress.asked for link in self._links()]
         return self._pulse.silence((*asked, *list(self._attempts.values())), at)
 
-    def _take(self, deadline: float) -> Link:
-        started = monotonic()
+    def _take(self, deadline: float, began: float) -> Link:
+        """Return a connection for what is asked since then."""
         while True:
             if monotonic() >= deadline:
                 raise TimeoutError("there is no time for a connection")
@@ -139,7 +144,9 @@ class Links:
                 if found.is_usable():
                     return found
                 self._drop(found)
-            elif found.time >= started:
+                if found.made >= began:
+                    raise StoreUnavailable("the server ends a connection as soon as it is made")
+            elif found.time >= began:
                 raise unreachable(found.error)
 
     def _wait(self, deadline: float) -> Link | Failure:
@@ -158,6 +165,12 @@ class Links:
         if self._closed and not self._waiting:
             self.close()
 
+    def _close_ready(self) -> None:
+        """Close all that nobody uses: each may be as dead as the one that was found so."""
+        with suppress(Empty):
+            while True:
+                self._drop(self._ready.get_nowait())
+
     def _drop(self, link: Link | Failure) -> None:
         if isinstance(link, Link):
             link.close()
@@ -174,10 +187,19 @@ class Links:
 
     def _is_short(self) -> bool:
         """Say whether there may be another connection, and somebody needs it."""
-        links = [(here, here()) for here in self._open]
-        self._open = [here for here, link in links if link is not None and not link.closed]
-        attempts = len(self._attempts)
-        return attempts < len(self._waiting) and attempts + len(self._open) < self._limit
+        links = self._links()
+        self._open = list(map(ref, links))
+        now = monotonic()
+        return (
+            sum(now - began < STUCK for began in self._attempts.values()) < len(self._waiting)
+            and len(self._attempts) + len(links) < self._limit
+            and not (links and now < self._next_attempt)
+        )
+
+    def _links(self) -> list[Link]:
+        """Return what is open."""
+        links = [here() for here in self._open]
+        return [link for link in links if link is not None and not link.closed]
 
     def _attempt(self) -> None:  # pragma: no cover - where nobody measures
         me = object()
@@ -195,6 +217,10 @@ class Links:
             del self._attempts[me]
             if isinstance(outcome, Link):
                 self._open.append(ref(outcome))
+            elif self._links():
+                # Who waits may have one of these: so many the server lets us have.
+                self._next_attempt = outcome.time + RESPITE
+                return
         if isinstance(outcome, Link):
             self._heard(outcome)
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from time import monotonic
 from typing import Any, Final
 
 import redis
@@ -64,10 +65,12 @@ class TaskLink:
     """One connection of one event loop, which is asked one thing after the other.
 
     Attributes:
+        made: when, in seconds of `time.monotonic`.
         progress: of the exchange that goes on.
     """
 
     def __init__(self, connection: Any) -> None:
+        self.made = monotonic()
         self.progress: Progress = connection.progress
         self._connection = connection
         reader = connection._reader
@@ -137,9 +140,13 @@ class TaskLink:
         except OSError as error:
             raise redis.ConnectionError("the connection ended while it was written to") from error
 
-    def is_stale(self, error: Exception) -> bool:
+    def is_stale(self, error: Exception, since: float) -> bool:
         """Say whether *error* may only mean that the server had closed this connection before."""
-        return isinstance(error, redis.ConnectionError) and not self.progress.received
+        return (
+            self.made < since
+            and isinstance(error, redis.ConnectionError)
+            and not self.progress.received
+        )
 
     async def is_usable(self) -> bool:
         """Say whether it is connected, and the server has said nothing that it was not asked."""

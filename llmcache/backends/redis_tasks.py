@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from asyncio import CancelledError, Future, Task, TimerHandle
+from asyncio import CancelledError, Future, Handle, Task, TimerHandle
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Coroutine
+from contextvars import Context
 from math import inf
 from time import monotonic
 from typing import Any, Final, TypeAlias, cast
@@ -13,7 +14,15 @@ from typing import Any, Final, TypeAlias, cast
 import redis
 
 from llmcache.backends.base import LONG, SlowTransfer
-from llmcache.backends.redis_link import Command, Expected, Progress, Pulse, unreachable
+from llmcache.backends.redis_link import (
+    RESPITE,
+    STUCK,
+    Command,
+    Expected,
+    Progress,
+    Pulse,
+    unreachable,
+)
 from llmcache.backends.redis_task_link import TaskLink
 from llmcache.errors import StoreUnavailable
 
@@ -40,6 +49,7 @@ class Request:
         deadline: in seconds of `time.monotonic`.
         outcome: the reply, or what is wrong: it may be that nobody waits for it.
         struck: when nobody had waited for it any longer.
+        due: the turn of the event loop in which that is looked into.
         over: whether it has an outcome.
         link: the connection over which it is asked, or was last.
         asking: what asks, while it does.
@@ -57,6 +67,7 @@ class Request:
         self.outcome: Future[tuple[Any, Exception | None]]
         self.timer: TimerHandle
         self.struck = inf
+        self.due = 0
         self.over = False
         self.link: TaskLink | None = None
         self.asking: Task[None] | None = None
@@ -84,7 +95,8 @@ class TaskLinks:
     - An exchange that has begun runs to its end, also when the one who asked is
       cancelled.
     - Who has waited in vain is told a few at a time, and whether the server
-      is to blame: only if it had owed somebody an answer for half of that time.
+      is to blame: only if it had owed an answer for half of that time, to
+      this one, or to anybody else if this one was never asked.
     - All are closed when the event loop ends as `asyncio.run` ends it.
 
     Args:
@@ -100,8 +112,12 @@ class TaskLinks:
         self._ready: deque[TaskLink] = deque()
         self._open: set[TaskLink] = set()
         self._waiting: deque[Request] = deque()
-        self._late: list[Request] = []
-        self._sweeping = False
+        self._late: deque[Request] = deque()
+        self._turn = 0
+        self._sweeper: Handle | None = None
+        self._next_attempt = 0.0
+        # What runs for all must not hold what one caller had set.
+        self._context = Context()
         self._attempts: dict[Task[None], Progress] = {}
         self._serving: dict[Task[None], tuple[TaskLink, Request]] = {}
         self._tasks: set[Task[None]] = set()
@@ -117,7 +133,7 @@ class TaskLinks:
         loop = asyncio.get_running_loop()
         request = Request(command, expected, within, before)
         request.outcome = loop.create_future()
-        request.timer = loop.call_later(within, self._expire, request)
+        request.timer = loop.call_later(within, self._expire, request, context=self._context)
         self._accept(request)
         try:
             reply, error = await request.outcome
@@ -164,10 +180,11 @@ class TaskLinks:
     def _start(
         self, work: Coroutine[Any, Any, None], after: Callable[[Task[None]], object]
     ) -> Task[None]:
-        task = asyncio.get_running_loop().create_task(work)
+        # Not by the loop's factory: an eager one would begin before it is noted down.
+        task = Task(work, loop=asyncio.get_running_loop(), context=self._context)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        task.add_done_callback(after)
+        task.add_done_callback(self._tasks.discard, context=self._context)
+        task.add_done_callback(after, context=self._context)
         return task
 
     async def _serve(self, link: TaskLink, request: Request) -> None:
@@ -186,8 +203,13 @@ class TaskLinks:
             self._serving[me] = link, request
         del self._serving[me]
         self._drop(link)
-        if not request.over:
+        if request.over:
+            return
+        if link.made < request.began:
             self._accept(request)
+        else:
+            why = "the server ends a connection as soon as it is made"
+            request.end(None, StoreUnavailable(why))
 
     def _served(self, task: Task[None]) -> None:
         """See to it that nobody waits for a task that was stopped, maybe before it began."""
@@ -210,7 +232,11 @@ class TaskLinks:
             request.end(None, error)
         except Exception as error:  # noqa: BLE001
             request.asking = None
-            if not (is_first and link.is_stale(error)):
+            if is_first and link.is_stale(error, request.began):
+                # The others that nobody uses may be as dead as this one.
+                while self._ready:
+                    self._drop(self._ready.popleft())
+            else:
                 request.end(None, error)
             return False
         else:
@@ -239,17 +265,23 @@ class TaskLinks:
         return bool(self._waiting)
 
     def _begin_to_connect(self) -> None:
-        while (
-            self._is_wanted()
-            and len(self._attempts) < min(len(self._waiting), len(self._open) + 1)
-            and len(self._attempts) + len(self._open) < self._limit
-        ):
+        while self._is_wanted() and self._is_short():
             progress = Progress()
+            progress.step()
             attempt = self._start(self._attempt(progress), self._attempted)
             self._attempts[attempt] = progress
 
+    def _is_short(self) -> bool:
+        """Say whether there may be another connection, for those who wait."""
+        now = monotonic()
+        attempts = sum(progress.silence(now) < STUCK for progress in self._attempts.values())
+        return (
+            attempts < min(len(self._waiting), len(self._open) + 1)
+            and len(self._attempts) + len(self._open) < self._limit
+            and not (self._open and now < self._next_attempt)
+        )
+
     async def _attempt(self, progress: Progress) -> None:
-        progress.step()
         try:
             try:
                 link = await self._connect(progress)
@@ -257,7 +289,10 @@ class TaskLinks:
                 # Who is told, or finds it broken, needs another attempt at once.
                 self._attempted(cast("Task[None]", asyncio.current_task()))
         except Exception as error:  # noqa: BLE001
-            while self._is_wanted():
+            if self._open:
+                # Who waits may have one of these: so many the server lets us have.
+                self._next_attempt = monotonic() + RESPITE
+            while self._is_wanted() and not self._open:
                 self._waiting.popleft().end(None, unreachable(error))
             return
         progress.end()
@@ -278,41 +313,43 @@ class TaskLinks:
     def _strike(self, request: Request) -> None:
         """Take note that there is no more time for *request*, or nobody who waits."""
         request.struck = monotonic()
+        # Only then is it known what had come by now.
+        request.due = self._turn + _TURNS
         self._late.append(request)
-        if not self._sweeping:
-            self._sweeping = True
-            # Not a task: whoever ends the event loop could not stop one that begins then.
-            asyncio.get_running_loop().call_soon(self._sweep)
+        if self._sweeper is None:
+            self._sweep_soon()
+
+    def _sweep_soon(self) -> None:
+        # Not a task: whoever ends the event loop could not stop one that begins then.
+        loop = asyncio.get_running_loop()
+        self._sweeper = loop.call_soon(self._sweep, context=self._context)
 
     def _sweep(self) -> None:
-        """Begin to end what is late."""
-        late, self._late = self._late, []
-        self._end_soon(late, _TURNS)
-
-    def _end_soon(self, late: list[Request], turns: int) -> None:
-        """End what is *late* after so many turns: it is known then what had come by now."""
-        if turns == 0:
-            for request in late[:_FEW]:
-                self._end(request)
-            late = late[_FEW:]
-        loop = asyncio.get_running_loop()
-        if late:
-            loop.call_soon(self._end_soon, late, max(turns - 1, 0))
-        elif self._late:
-            loop.call_soon(self._sweep)
-        else:
-            self._sweeping = False
+        """End a few of those who are late, and leave the others to the next turn."""
+        self._sweeper = None
+        try:
+            self._turn += 1
+            for _ in range(_FEW):
+                if not self._late or self._late[0].due > self._turn:
+                    break
+                self._end(self._late[0])
+                self._late.popleft()
+        finally:
+            if self._late:
+                self._sweep_soon()
 
     def _end(self, request: Request) -> None:
         """End *request*, if its time is over, and blame the server if that is why."""
         if request.over:
             return
         error: TimeoutError
-        if request.asking and request.link and request.link.progress.is_large:
+        at = request.struck
+        progress = request.link.progress if request.asking and request.link else None
+        if progress and progress.is_large:
             error = SlowTransfer("a large value was on its way")
         else:
-            waited = min(request.struck - request.began, request.within)
-            error = self._pulse.why(self._silence(request.struck), waited, request.struck)
+            silence = progress.silence(at) if progress else self._silence(at)
+            error = self._pulse.why(silence, min(at - request.began, request.within), at)
         if request.struck >= request.deadline:
             asking = request.asking
             request.end(None, error)

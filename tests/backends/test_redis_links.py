@@ -7,7 +7,10 @@ import functools
 import gc
 import socket
 import time
+import weakref
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from contextvars import ContextVar
 from queue import SimpleQueue
 from typing import Any
 
@@ -64,11 +67,33 @@ def test_a_wire_ends_all_at_one_deadline() -> None:
             wire.sendall(b"late")
 
 
+def test_what_came_in_time_is_read_once_after_it() -> None:
+    here, there = socket.socketpair()
+    with here, there:
+        wire = Wire(here, time.monotonic())
+        there.sendall(b"abc")
+        assert wire.recv(1) == b"a"
+        with pytest.raises(TimeoutError):
+            wire.recv(1)
+        wire.begin(time.monotonic())
+        assert wire.recv(5) == b"bc"
+        wire.begin(time.monotonic())
+        with pytest.raises(TimeoutError):
+            wire.recv(1)
+
+
+def test_nobody_asks_for_notifications_of_maintenance(server: Server) -> None:
+    link = Link(parse_address(server.url), HANG)
+    assert not getattr(link._connection, "maint_notifications_config", None)
+    assert link._connection.protocol == 2
+    link.close()
+
+
 def test_what_is_used_while_the_links_are_closed_is_closed_afterwards(server: Server) -> None:
     address = parse_address(server.url)
     links = Links(lambda: Link(address, HANG), 2, Pulse())
     assert links.ask(("PING",), lambda reply: reply == b"PONG", soon()) == b"PONG"
-    link = links._take(soon())
+    link = links._take(soon(), time.monotonic())
     links._ready.put(Failure(OSError(), 0.0))
     links.close()
     assert not link.closed
@@ -101,6 +126,7 @@ class Fake:
     """A connection on which a test answers, or does not."""
 
     def __init__(self) -> None:
+        self.made = time.monotonic()
         self.progress = Progress()
         self.answer = asyncio.Event()
         self.closed = False
@@ -108,7 +134,7 @@ class Fake:
     async def is_usable(self) -> bool:
         return not self.closed
 
-    def is_stale(self, error: Exception) -> bool:
+    def is_stale(self, error: Exception, since: float) -> bool:
         return False
 
     async def ask(self, command: Command, deadline: float) -> bytes:
@@ -128,11 +154,13 @@ class Fakes:
     Attributes:
         made: all of them.
         may: set while they are made.
+        refuses: whether they cannot be made.
     """
 
     def __init__(self, limit: int) -> None:
         self.made: list[Fake] = []
         self.attempts = 0
+        self.refuses = False
         self.may = asyncio.Event()
         self.pulse = Pulse()
         self.links = TaskLinks(self._connect, limit, self.pulse)
@@ -140,6 +168,8 @@ class Fakes:
     async def _connect(self, progress: Progress) -> Any:
         self.attempts += 1
         await self.may.wait()
+        if self.refuses:
+            raise ConnectionRefusedError
         self.made.append(Fake())
         return self.made[-1]
 
@@ -359,7 +389,7 @@ async def test_who_is_late_is_told_even_if_all_tasks_are_stopped() -> None:
     await asyncio.sleep(0)
     hog(0.01)
     await turns(2)
-    assert fakes.links._sweeping
+    assert fakes.links._sweeper
     for task in asyncio.all_tasks() - {asyncio.current_task(), asking}:
         task.cancel()
     with pytest.raises(TimeoutError):
@@ -415,14 +445,107 @@ def test_a_program_may_end_while_many_wait(caplog: pytest.LogCaptureFixture) -> 
     async def main() -> None:
         fakes = await opened()
         # They are still here, and thus cancelled, when the event loop ends.
-        waiting = [fakes.ask(within=0.2) for _ in range(300)]
+        waiting = [fakes.ask() for _ in range(300)]
         await turns()
-        hog(0.06)
+        for request in fakes.links._waiting:
+            request.began -= HANG / 2
         assert not any(task.done() for task in waiting)
 
     asyncio.run(main())
     gc.collect()
     assert not caplog.messages
+
+
+def test_tasks_may_be_eager() -> None:
+    factory = getattr(asyncio, "eager_task_factory", None)
+    if factory is None:
+        pytest.skip("this Python has no eager tasks")
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_task_factory(factory)
+        fakes = await opened()
+        fakes.may.set()
+        asking = fakes.ask()
+        await turns()
+        fakes.made[0].answer.set()
+        assert await asking == b"PONG"
+        # This one is given up at once, and another connection is made.
+        fakes.made[0].closed = True
+        fakes.made[0].made = 0.0
+        asking = fakes.ask()
+        await turns()
+        fakes.made[1].answer.set()
+        assert await asking == b"PONG"
+        await fakes.links.close()
+
+    asyncio.run(main())
+
+
+def test_what_interrupts_the_telling_keeps_it_from_nobody() -> None:
+    loop = asyncio.new_event_loop()
+    fakes = loop.run_until_complete(opened())
+    told = fakes.links._end
+
+    def interrupted(request: Any) -> None:
+        fakes.links._end = told  # type: ignore[method-assign]
+        raise KeyboardInterrupt
+
+    async def main() -> None:
+        asking = [fakes.ask(within=0.01) for _ in range(3)]
+        fakes.links._end = interrupted  # type: ignore[method-assign]
+        errors = await asyncio.gather(*asking, return_exceptions=True)
+        assert {isinstance(error, TimeoutError) for error in errors} == {True}
+        await fakes.links.close()
+
+    running = loop.create_task(main())
+    with pytest.raises(KeyboardInterrupt):
+        loop.run_until_complete(running)
+    loop.run_until_complete(asyncio.wait_for(running, HANG))
+    loop.close()
+
+
+@on_a_loop
+async def test_what_a_caller_has_set_for_itself_is_not_held() -> None:
+    class Own:
+        pass
+
+    async def ask() -> None:
+        own.set(Own())
+        seen.append(weakref.ref(own.get()))
+        with suppress(TimeoutError):
+            await fakes.ask(within=0.01)
+
+    own, seen = ContextVar[Own]("own"), list[weakref.ref[Own]]()
+    fakes = await opened()
+    await asyncio.create_task(ask())
+    assert len(fakes.links._attempts) == 1
+    await turns()
+    gc.collect()
+    assert seen[0]() is None
+    await fakes.links.close()
+
+
+@on_a_loop
+async def test_a_refused_connection_is_no_failure_where_there_are_others() -> None:
+    fakes = await opened(limit=4)
+    fakes.may.set()
+    asking = [fakes.ask()]
+    await turns()
+    fakes.refuses = True
+    asking.append(fakes.ask())
+    await turns()
+    # Nobody knocks again and again.
+    asking.append(fakes.ask())
+    await turns()
+    assert fakes.attempts == 2
+    fakes.made[0].answer.set()
+    assert await asyncio.gather(*asking) == [b"PONG"] * 3
+    # Where there are none, it is.
+    fakes.made[0].closed = True
+    fakes.made[0].made = 0.0
+    with pytest.raises(StoreUnavailable, match="cannot connect"):
+        await fakes.ask()
+    await fakes.links.close()
 
 
 def test_a_server_to_blame_remains_so_until_it_answers() -> None:
