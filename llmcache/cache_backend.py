@@ -7,11 +7,11 @@ from abc import ABC, abstractmethod
 from base64 import b64decode, b64encode
 from functools import cached_property
 from math import inf
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import orjson
 
-from llmcache.backends.base import DEFAULT_TIMEOUT, Store, in_thread
+from llmcache.backends.base import DEFAULT_TIMEOUT, Countable, Store, in_thread
 from llmcache.closing import Closing
 from llmcache.codec.frame import CorruptEntry, Frame
 from llmcache.entries import EntryFormat, TooLarge
@@ -30,9 +30,6 @@ from llmcache.policy import (
 from llmcache.ports import AsyncPort, Port, SyncPort, drive
 from llmcache.stats import Counters
 from llmcache.tiers import visits
-
-if TYPE_CHECKING:
-    from llmcache.backends.redis import RedisStore
 
 _SYNC: Final = SyncPort()
 _ASYNC: Final = AsyncPort()
@@ -270,7 +267,7 @@ class StoreBackend(CacheBackend):
         except Exception as error:  # noqa: BLE001
             self._broken(error)
 
-    def _counted(self, store: RedisStore) -> dict[str, Any]:
+    def _counted(self, store: Countable) -> dict[str, Any]:
         """Return how many values there are by looking through them, while there is time."""
         try:
             size, is_estimate = store.count(GROUP)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from os import PathLike
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
-from llmcache.backends.base import DEFAULT_TIMEOUT, Store
+from llmcache.backends.base import DEFAULT_TIMEOUT, Countable, Store
 from llmcache.backends.memory import MemoryStore
 from llmcache.backends.registry import REDIS, open_store
 from llmcache.backends.urls import parse_url
@@ -25,9 +25,6 @@ from llmcache.policy import (
     parse_bound,
 )
 from llmcache.tier_list import check_tiers, open_tiers
-
-if TYPE_CHECKING:
-    from llmcache.backends.redis import RedisStore
 
 
 class MemoryCacheBackend(StoreBackend):
@@ -179,7 +176,7 @@ class RedisCacheBackend(StoreBackend):
         # What is not said here may be said by the URL.
         given = {name: value for name, (value, default) in said.items() if value != default}
         store = open_store(redis_url, {**given, "clock": clock or Clock()})
-        self._redis = cast("RedisStore", store)
+        self._redis = cast("Countable", store)
         super().__init__(
             store, default_ttl, name="redis", max_value_bytes=max_value_bytes, clock=clock
         )
@@ -246,6 +243,6 @@ class TieredCacheBackend(StoreBackend):
         ``size_is_estimate`` as well, as of a `RedisCacheBackend`.
         """
         numbers = super().get_stats()
-        if hasattr(self._last, "count"):
-            numbers |= self._counted(cast("RedisStore", self._last))
+        if isinstance(self._last, Countable):
+            numbers |= self._counted(self._last)
         return numbers

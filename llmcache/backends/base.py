@@ -7,7 +7,7 @@ from abc import abstractmethod
 from asyncio import CancelledError
 from collections.abc import Callable
 from math import inf
-from typing import NamedTuple, ParamSpec, Protocol, TypeAlias, TypeVar
+from typing import NamedTuple, ParamSpec, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 from llmcache.errors import StoreUnavailable
 
@@ -55,6 +55,27 @@ class Usage(NamedTuple):
 
     entries: int | None
     bytes: int | None
+
+
+class Count(NamedTuple):
+    """How many entries there are.
+
+    Args:
+        entries: their number.
+        is_estimate: whether there was no time to count them all.
+    """
+
+    entries: int
+    is_estimate: bool
+
+
+@runtime_checkable
+class Countable(Protocol):
+    """A store that must look through its entries to know how many there are."""
+
+    def count(self, group: str, within: float = inf) -> Count:
+        """Return the number of entries in *group*, an estimate if time is short."""
+        ...
 
 
 class Changes(Protocol):

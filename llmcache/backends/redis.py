@@ -7,11 +7,11 @@ import re
 from functools import partial
 from math import inf
 from time import monotonic
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from redis import ResponseError
 
-from llmcache.backends.base import DEFAULT_TIMEOUT, Changes, Store
+from llmcache.backends.base import DEFAULT_TIMEOUT, Changes, Count, Store
 from llmcache.backends.forks import forget_after_fork
 from llmcache.backends.redis_address import parse_address, parse_nodes, parse_service
 from llmcache.backends.redis_cluster import Cluster
@@ -38,18 +38,6 @@ _LONGEST: Final = 1e12
 _START: Final = b"0"
 _SPECIAL: Final = re.compile(r"[*?\[\]^\\]")
 _WRONG_TYPE: Final = "WRONGTYPE"
-
-
-class Count(NamedTuple):
-    """How many entries there are.
-
-    Args:
-        entries: their number.
-        is_estimate: whether there was no time to count them all.
-    """
-
-    entries: int
-    is_estimate: bool
 
 
 class RedisStore(Store):

@@ -33,8 +33,8 @@ from llmcache import (
     TieredCacheBackend,
     llm_cached,
 )
-from llmcache.backends.base import SlowTransfer
-from llmcache.backends.redis import Count, RedisStore
+from llmcache.backends.base import Count, SlowTransfer
+from llmcache.backends.redis import RedisStore
 from llmcache.guard import Guard, GuardedVisit
 from llmcache.ports import SyncPort, drive
 

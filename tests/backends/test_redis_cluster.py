@@ -20,8 +20,8 @@ from twins import World, worlds
 
 import llmcache
 from llmcache import RedisCacheBackend, StoreUnavailable
-from llmcache.backends.base import PartUnavailable
-from llmcache.backends.redis import Count, RedisStore
+from llmcache.backends.base import Count, PartUnavailable
+from llmcache.backends.redis import RedisStore
 from llmcache.backends.redis_address import parse_nodes
 from llmcache.backends.redis_cluster import Cluster
 from llmcache.backends.redis_slots import Range, find_slots, parse_slots, slot_of

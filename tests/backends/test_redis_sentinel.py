@@ -16,7 +16,8 @@ from redis_servers import HANG, Server, free_port, running, until
 from twins import World, worlds
 
 from llmcache import RedisCacheBackend, StoreUnavailable
-from llmcache.backends.redis import Count, RedisStore
+from llmcache.backends.base import Count
+from llmcache.backends.redis import RedisStore
 from llmcache.backends.redis_address import parse_service
 from llmcache.backends.redis_link import Progress
 from llmcache.backends.redis_sentinel import Search
