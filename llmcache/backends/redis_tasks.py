@@ -159,8 +159,7 @@ class TaskLinks:
             yield
         finally:
             self._closed = True
-            for attempt in list(self._attempts if not self._is_wanted() else ()):
-                attempt.cancel()
+            self._leave_off()
             while self._ready:
                 self._drop(self._ready.popleft())
             # A transport that was told to close does so in the next round.
@@ -301,6 +300,12 @@ class TaskLinks:
         self._put(link)
         self._begin_to_connect()
 
+    def _leave_off(self) -> None:
+        """Go on connecting only for who waits."""
+        if self._closed and not self._is_wanted():
+            for attempt in list(self._attempts):
+                attempt.cancel()
+
     def _attempted(self, attempt: Task[None]) -> None:
         self._attempts.pop(attempt, None)
 
@@ -337,6 +342,7 @@ class TaskLinks:
         finally:
             if self._late:
                 self._sweep_soon()
+        self._leave_off()
 
     def _end(self, request: Request) -> None:
         """End *request*, if its time is over, and blame the server if that is why."""

@@ -302,6 +302,21 @@ async def test_nobody_goes_on_connecting_for_links_that_are_closed() -> None:
 
 
 @on_a_loop
+async def test_nobody_goes_on_connecting_for_who_waited_in_vain() -> None:
+    fakes = await opened()
+    asking = fakes.ask(within=0.02)
+    await turns()
+    (attempt,) = fakes.links._attempts
+    await fakes.links.close()
+    await turns()
+    assert not attempt.done()
+    with pytest.raises(TimeoutError):
+        await asking
+    await turns()
+    assert attempt.cancelled()
+
+
+@on_a_loop
 async def test_what_tasks_use_while_the_links_are_closed_is_closed_afterwards() -> None:
     fakes = await opened()
     asking = fakes.ask()
