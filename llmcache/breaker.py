@@ -7,6 +7,7 @@ import os
 import random
 import threading
 from collections.abc import Callable
+from math import inf
 from typing import Final
 
 from llmcache.errors import LLMCacheError
@@ -16,6 +17,8 @@ logger: Final = logging.getLogger("llmcache")
 MOST_FAILURES: Final = 3
 FIRST_PAUSE: Final = 0.25
 LONGEST_PAUSE: Final = 1.0
+STEADY: Final = 2.0
+"""Seconds for which a store that is back must work to be taken for well."""
 
 
 class Breaker:
@@ -26,6 +29,9 @@ class Breaker:
     finds out whether the store is back: the first after a quarter of a second,
     further ones after pauses that grow to a second. A probe is started by
     whoever is turned away when its time has come.
+
+    A store that fails again soon after it was found to be back is restless:
+    pauses go on growing, and nothing is said until it has worked for a while.
 
     Args:
         what: what it stands before, for log lines.
@@ -52,11 +58,15 @@ class Breaker:
         self._probe = probe
         self._failures = 0
         self._spent = 0.0
+        self._is_restless = False
+        # Whether there is something to do when the store works.
+        self._is_unsettled = False
+        self._back = -inf
         self._pause = FIRST_PAUSE
         self._next_probe = 0.0
         self._probing = False
         self._process = os.getpid()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     @property
     def is_slow(self) -> bool:
@@ -73,23 +83,37 @@ class Breaker:
 
     def worked(self) -> None:
         """Take note that the store did what it was asked."""
-        if self._failures:
-            self._failures, self._spent = 0, 0.0
+        if self._is_unsettled:
+            self._settle()
 
     def failed(self, error: Exception, seconds: float) -> None:
         """Take note that the store failed, and took so long to do so."""
         with self._changing():
+            self._is_unsettled = True
             self._failures += 1
             self._spent += seconds
             if self.is_open or (self._failures < MOST_FAILURES and self._spent < self._limit):
                 return
             self.is_open = True
-            self._pause = FIRST_PAUSE
-            self._next_probe = self._monotonic() + self._pause
+            now, was_restless = self._monotonic(), self._is_restless
+            self._is_restless = was_restless or now - self._back < STEADY
+            self._pause = min(self._pause * 2, LONGEST_PAUSE) if self._is_restless else FIRST_PAUSE
+            self._next_probe = now + self._pause
+        if was_restless:
+            return
         # The text of a foreign error may repeat a key, an entry or a password.
         ours = isinstance(error, LLMCacheError)
         why = f"{type(error).__qualname__}: {error}" if ours else type(error).__qualname__
         logger.warning("%s failed (%s): calls go through until it is back", self._what, why)
+
+    def _settle(self) -> None:
+        with self._changing():
+            self._failures, self._spent = 0, 0.0
+            is_well = self._monotonic() - self._back >= STEADY and not self.is_open
+            was_restless = self._is_restless
+            self._is_restless = self._is_unsettled = was_restless and not is_well
+        if was_restless and is_well:
+            logger.warning("%s is back", self._what)
 
     def _start_probe(self) -> None:
         with self._changing():
@@ -113,12 +137,16 @@ class Breaker:
         else:
             with self._changing():
                 self.is_open, self._failures, self._spent = False, 0, 0.0
-            logger.warning("%s is back", self._what)
+                self._back = self._monotonic()
+                if not self._is_restless:
+                    self._pause = FIRST_PAUSE
+            if not self._is_restless:
+                logger.warning("%s is back", self._what)
         finally:
             self._probing = False
 
-    def _changing(self) -> threading.Lock:
+    def _changing(self) -> threading.RLock:
         if self._process != os.getpid():
             # Whoever held the lock, or was probing, is not in this fork.
-            self._process, self._lock, self._probing = os.getpid(), threading.Lock(), False
+            self._process, self._lock, self._probing = os.getpid(), threading.RLock(), False
         return self._lock

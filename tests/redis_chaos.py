@@ -130,6 +130,7 @@ class Proxy(InThread):
         self.tls = tls
         self.swallowed = 0
         self._era = 0
+        self._is_lossy = False
         self.calm()
 
     def calm(self) -> None:
@@ -144,6 +145,11 @@ class Proxy(InThread):
     def forget(self) -> None:
         """Answer by RST whatever comes over the connections that there are, as firewalls do."""
         self._era += 1
+
+    def lose(self) -> None:
+        """Let whatever comes over the connections that there are get lost, unseen."""
+        self.forget()
+        self._is_lossy = True
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self.swallows:
@@ -166,6 +172,8 @@ class Proxy(InThread):
         era = self._era
         while data := await reader.read(1 << 16):
             if era != self._era:
+                if self._is_lossy:
+                    continue
                 _reset(writer)
                 break
             if self.hold:

@@ -11,7 +11,7 @@ import pytest
 from stand_ins import FakeClock
 
 from llmcache import breaker as module
-from llmcache.breaker import FIRST_PAUSE, LONGEST_PAUSE, Breaker
+from llmcache.breaker import FIRST_PAUSE, LONGEST_PAUSE, STEADY, Breaker
 from llmcache.errors import StoreUnusable
 
 
@@ -126,6 +126,51 @@ def test_each_change_is_logged_once(
     assert "hunter2" not in caplog.text
 
 
+def test_what_fails_again_and_again_is_restless(
+    breaker: Breaker, probe: Probed, clock: FakeClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    probe.fails = False
+    pauses = []
+    for _ in range(8):
+        fail(breaker)
+        began = clock.now
+        while breaker.turns_away():
+            clock.advance(0.05)
+            breaker.turns_away()
+            probe.run()
+        pauses.append(clock.now - began)
+        breaker.worked()
+        clock.advance(STEADY / 3)
+    assert pauses[0] < pauses[1] < pauses[2] <= pauses[-1] < LONGEST_PAUSE * 1.2
+    failed = "reading from X failed (ConnectionError): calls go through until it is back"
+    assert caplog.messages == [failed, "reading from X is back", failed]
+    for _ in range(5):
+        clock.advance(STEADY)
+        breaker.worked()
+    assert caplog.messages[3:] == ["reading from X is back"]
+    fail(breaker)
+    clock.advance(FIRST_PAUSE)
+    breaker.turns_away()
+    probe.run()
+    assert not breaker.is_open
+    assert caplog.messages[4:] == [failed, "reading from X is back"]
+
+
+def test_what_works_while_it_is_restless_and_open_settles_nothing(
+    breaker: Breaker, probe: Probed, clock: FakeClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    probe.fails = False
+    fail(breaker)
+    clock.advance(FIRST_PAUSE)
+    breaker.turns_away()
+    probe.run()
+    fail(breaker)
+    clock.advance(STEADY)
+    breaker.worked()
+    assert breaker.is_open
+    assert len(caplog.messages) == 3
+
+
 def test_an_error_of_ours_says_why(breaker: Breaker, caplog: pytest.LogCaptureFixture) -> None:
     breaker.failed(StoreUnusable("a.db is of version 9"), 1.0)
     assert "(StoreUnusable: a.db is of version 9)" in caplog.text
@@ -190,6 +235,7 @@ def test_pauses_are_short_again_the_next_time(
             probe.fails = pause is FIRST_PAUSE
             probe.run()
         assert not breaker.is_open
+        clock.advance(STEADY)
 
 
 def test_it_is_back_within_the_longest_pause(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from functools import partial
 from math import inf
@@ -11,6 +10,7 @@ from typing import Any, Final
 
 from redis import ResponseError
 
+from llmcache.backends.apart import apart
 from llmcache.backends.base import DEFAULT_TIMEOUT, Changes, Count, Store
 from llmcache.backends.forks import forget_after_fork
 from llmcache.backends.redis_address import parse_address, parse_nodes, parse_service
@@ -208,7 +208,7 @@ class RedisStore(Store):
     async def aclose(self) -> None:
         """Do as `close`, without blocking the event loop."""
         if self._tracking is not None and self._tracking.is_open:
-            await asyncio.to_thread(self._tracking.close)
+            await apart(self._tracking.close)
         await self._servers.aclose()
 
     def _ask(self, within: float, expected: Expected, *command: str | bytes | int) -> Any:

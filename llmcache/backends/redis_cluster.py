@@ -20,11 +20,9 @@ from redis.exceptions import AskError, ClusterDownError, MovedError, ResponseErr
 
 from llmcache.backends.base import LONG, Blameless, Crowded, PartUnavailable
 from llmcache.backends.redis_address import Address
-from llmcache.backends.redis_link import Command, Expected, Link, unreachable
-from llmcache.backends.redis_server import Server
+from llmcache.backends.redis_link import Command, Expected, unreachable
+from llmcache.backends.redis_node import Node
 from llmcache.backends.redis_slots import SLOTS, Place, Range, find_slots, slot_of
-from llmcache.backends.redis_task_link import TaskLink
-from llmcache.breaker import Breaker
 from llmcache.errors import StoreUnavailable
 
 PAUSE: Final = 0.5
@@ -32,44 +30,8 @@ PAUSE: Final = 0.5
 
 _STEPS: Final = 3
 _FEW: Final = 2
-_MOST: Final = 3 / 4
 _ASKING: Final = ("ASKING",)
 _PATIENT: Final = "UNLINK"
-
-
-class Node(Server):
-    """One server of a cluster, which may fail alone.
-
-    Args:
-        address: of the server.
-        timeout: seconds that failures on end may take, until nobody waits for it.
-        connect_timeout: seconds until a connection must be made.
-        limit: the most connections for all threads, and for all tasks of a loop.
-
-    Attributes:
-        address: as above.
-        breaker: stands before it.
-    """
-
-    def __init__(
-        self, address: Address, timeout: float, connect_timeout: float, limit: int
-    ) -> None:
-        super().__init__(
-            lambda: Link(address, connect_timeout),
-            partial(TaskLink.connect, address, connect_timeout),
-            limit,
-        )
-        self.address = address
-        self.breaker = Breaker(
-            str(self),
-            # Who asks has spent a little of the time before.
-            limit=timeout * _MOST,
-            monotonic=monotonic,
-            probe=lambda: self.ask(("PING",), _is_pong, monotonic() + timeout),
-        )
-
-    def __str__(self) -> str:
-        return "the node {host}:{port} of a Redis cluster".format(**self.address.place)
 
 
 class Turn(NamedTuple):
@@ -139,7 +101,7 @@ class Cluster:
             except Exception as error:  # noqa: BLE001
                 turn = self._next(turn.node, command, error, monotonic() - started)
             else:
-                turn.node.breaker.worked()
+                turn.node.worked()
                 return reply
         raise StoreUnavailable("the nodes of a cluster do not agree on who has a key")
 
@@ -162,7 +124,7 @@ class Cluster:
             except Exception as error:  # noqa: BLE001
                 turn = self._next(turn.node, command, error, monotonic() - started)
             else:
-                turn.node.breaker.worked()
+                turn.node.worked()
                 return reply
         raise StoreUnavailable("the nodes of a cluster do not agree on who has a key")
 
@@ -233,6 +195,10 @@ class Cluster:
             node.breaker.failed(error, seconds)
             self._look()
             raise PartUnavailable(f"{node} failed ({type(error).__qualname__})") from error
+        if isinstance(error, ClusterDownError):
+            node.says_down()
+            self._look()
+            raise PartUnavailable(f"{node} says that the cluster is down") from error
         node.breaker.worked()
         if isinstance(error, AskError):
             there = self._node((error.host or node.address.place["host"], error.port))
@@ -242,8 +208,6 @@ class Cluster:
                 self._slots[slot_of(command[1])] = there
             self._look()
             return Turn(there)
-        if isinstance(error, ClusterDownError):
-            self._look()
         raise error
 
     def _given_up(self, node: Node, seconds: float) -> None:
@@ -379,7 +343,3 @@ def _tell(loop: AbstractEventLoop, waiter: Future[Outcome], outcome: Outcome) ->
 def _settle(waiter: Future[Outcome], outcome: Outcome) -> None:
     if not waiter.done():
         waiter.set_result(outcome)
-
-
-def _is_pong(reply: Any) -> bool:
-    return bool(reply == b"PONG")

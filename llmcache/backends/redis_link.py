@@ -69,8 +69,8 @@ class Progress:
         """Begin another exchange, which ends at *deadline* in seconds of `time.monotonic`."""
         self.received = self._moved = 0
         self._last = -inf
-        self.asked = monotonic()
-        self._halfway = (self.asked + deadline) / 2
+        self.asked = inf
+        self._halfway = (monotonic() + deadline) / 2
 
     def step(self) -> None:
         """Take note that the server has the next thing to do, of what makes a connection."""
@@ -84,7 +84,7 @@ class Progress:
         """Take note of so many bytes of the request that are on their way."""
         self._moved += size
         self._last = monotonic()
-        if self._moved >= LARGE:
+        if self._moved >= LARGE or self.asked == inf:
             self.asked = self._last
 
     def got(self, size: int) -> None:

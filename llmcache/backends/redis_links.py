@@ -7,13 +7,14 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from queue import Empty, SimpleQueue
+from sys import getswitchinterval
 from time import monotonic
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 from weakref import ref
 
 import redis
 
-from llmcache.backends.base import SlowTransfer
+from llmcache.backends.base import Blameless, Crowded
 from llmcache.backends.redis_link import (
     RESPITE,
     STUCK,
@@ -24,6 +25,9 @@ from llmcache.backends.redis_link import (
     unreachable,
 )
 from llmcache.errors import StoreUnavailable
+
+_LOOK: Final = 0.02
+"""Seconds after which a thread that waits looks how late it is woken."""
 
 
 class Failure(NamedTuple):
@@ -91,12 +95,15 @@ class Links:
             self._close_ready()
             link = self._take(deadline, began)
             return self._exchange(link, command, expected, deadline, before)
-        except SlowTransfer:
+        except Blameless:
             raise
         except TimeoutError:
             at = monotonic()
             silence = self._silence(at) if link is None else link.wire.progress.silence(at)
-            raise self._pulse.why(silence, deadline - began, at) from None
+            why = self._pulse.why(silence, deadline - began, at)
+            if link is not None and not isinstance(why, Blameless):
+                self._close_ready()
+            raise why from None
 
     def close(self) -> None:
         """Close all connections, those in use when they have been used."""
@@ -152,13 +159,19 @@ class Links:
     def _wait(self, deadline: float) -> Link | Failure:
         me = threading.get_ident()
         self._waiting.add(me)
+        late, looks = 0.0, 0
         try:
             self._begin_to_connect()
-            return self._ready.get(timeout=min(deadline - monotonic(), threading.TIMEOUT_MAX))
-        except (Empty, ValueError):
-            raise TimeoutError("no connection is ready in time") from None
+            while (now := monotonic()) < deadline:
+                ends = min(now + _LOOK, deadline)
+                with suppress(Empty):
+                    return self._ready.get(timeout=ends - now)
+                late, looks = late + monotonic() - ends, looks + 1
         finally:
             self._waiting.discard(me)
+        if late > looks * getswitchinterval() and self._silence(now) < STUCK:
+            raise Crowded("the threads of this process wait for one another")
+        raise TimeoutError("no connection is ready in time")
 
     def _put(self, link: Link) -> None:
         self._ready.put(link)
@@ -166,7 +179,7 @@ class Links:
             self.close()
 
     def _close_ready(self) -> None:
-        """Close all that nobody uses: each may be as dead as the one that was found so."""
+        """Close all that nobody uses: each may be as dead as the one that was."""
         with suppress(Empty):
             while True:
                 self._drop(self._ready.get_nowait())

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+from contextlib import suppress
+from functools import partial
+from ipaddress import ip_address
 from time import monotonic
 from typing import Any, Final
 
@@ -13,6 +17,7 @@ from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
+from llmcache.backends.apart import apart
 from llmcache.backends.redis_address import Address
 from llmcache.backends.redis_link import LARGE, SETTINGS, Command, Progress
 
@@ -42,11 +47,33 @@ class _Link(AbstractConnection):
         await super().disconnect(*args, **kwargs)
 
 
-class _Connection(_Link, aredis.Connection):
+class _Named(_Link):
+    """A connection whose host is looked up by a thread of its own."""
+
+    host: str
+    port: int
+    _place: str
+
+    async def _connect(self) -> None:
+        failure: OSError | None = None
+        for place in await _places(self.host, self.port):
+            self._place = place
+            try:
+                return await super()._connect()
+            except OSError as error:
+                failure = error
+        raise failure or OSError("the host has no address")
+
+    def _connection_arguments(self) -> dict[str, Any]:
+        given = {**super()._connection_arguments(), "host": self._place}  # type: ignore[misc]
+        return given | {"server_hostname": self.host} if "ssl" in given else given
+
+
+class _Connection(_Named, aredis.Connection):
     pass
 
 
-class _SSLConnection(_Link, aredis.SSLConnection):
+class _SSLConnection(_Named, aredis.SSLConnection):
     pass
 
 
@@ -59,6 +86,15 @@ _KINDS: Final[dict[str, Any]] = {
     "rediss": _SSLConnection,
     "unix": _UnixDomainSocketConnection,
 }
+
+
+async def _places(host: str, port: int) -> list[str]:
+    """Return the addresses of *host*."""
+    with suppress(ValueError):
+        ip_address(host)
+        return [host]
+    look_up = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+    return [str(place[0]) for *_, place in await apart(look_up)]
 
 
 class TaskLink:
@@ -105,7 +141,7 @@ class TaskLink:
             async with asyncio.timeout(connect_timeout):
                 if address.scheme == "rediss":
                     # It reads files, and the event loop must not wait for that.
-                    await asyncio.to_thread(connection.ssl_context.get)
+                    await apart(connection.ssl_context.get)
                 await connection.connect()
         except BaseException:
             await connection.disconnect(nowait=True)
@@ -120,6 +156,7 @@ class TaskLink:
             redis.RedisError, OSError: there is no reply.
         """
         self.progress.begin(deadline)
+        self.progress.step()
         request = b"".join(self._connection.pack_command(*command))
         if len(request) <= LARGE:
             await self._connection.send_packed_command(request, check_health=False)

@@ -13,7 +13,7 @@ from typing import Any, Final, TypeAlias, cast
 
 import redis
 
-from llmcache.backends.base import LONG, SlowTransfer
+from llmcache.backends.base import LONG, Blameless, SlowTransfer
 from llmcache.backends.redis_link import (
     RESPITE,
     STUCK,
@@ -160,8 +160,7 @@ class TaskLinks:
         finally:
             self._closed = True
             self._leave_off()
-            while self._ready:
-                self._drop(self._ready.popleft())
+            self._drop_ready()
             # A transport that was told to close does so in the next round.
             await asyncio.sleep(0)
 
@@ -232,9 +231,7 @@ class TaskLinks:
         except Exception as error:  # noqa: BLE001
             request.asking = None
             if is_first and link.is_stale(error, request.began):
-                # The others that nobody uses may be as dead as this one.
-                while self._ready:
-                    self._drop(self._ready.popleft())
+                self._drop_ready()
             else:
                 request.end(None, error)
             return False
@@ -256,6 +253,11 @@ class TaskLinks:
         self._open.discard(link)
         link.close()
         self._begin_to_connect()
+
+    def _drop_ready(self) -> None:
+        """Drop all that nobody uses: each may be as dead as the one that was."""
+        while self._ready:
+            self._drop(self._ready.popleft())
 
     def _is_wanted(self) -> bool:
         """Say whether somebody waits for a connection."""
@@ -361,6 +363,8 @@ class TaskLinks:
             request.end(None, error)
             if asking:
                 asking.cancel()
+            if progress and not isinstance(error, Blameless):
+                self._drop_ready()
 
     def _silence(self, at: float) -> float:
         """Return for how many seconds the server had owed somebody an answer at that time."""

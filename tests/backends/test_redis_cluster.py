@@ -464,7 +464,7 @@ def test_a_node_asks_to_be_asked_at_another(asks: Callable[..., Asker]) -> None:
         assert other.asked == [b"ASKING", b"GET"] * 2
 
 
-@pytest.mark.parametrize("reply", [b"-TRYAGAIN later\r\n", b"-CLUSTERDOWN down\r\n", b"-OOM\r\n"])
+@pytest.mark.parametrize("reply", [b"-TRYAGAIN later\r\n", b"-OOM\r\n"])
 def test_what_a_node_says_of_a_key_is_its_answer(asks: Callable[..., Asker], reply: bytes) -> None:
     with OneNode(lambda _: reply) as node:
         asker = asks(node.url)
@@ -472,6 +472,25 @@ def test_what_a_node_says_of_a_key_is_its_answer(asks: Callable[..., Asker], rep
             with pytest.raises((redis.ResponseError, StoreUnavailable)) as refusal:
                 asker.get("g:a")
             assert not isinstance(refusal.value, PartUnavailable)
+
+
+def test_a_node_that_takes_its_cluster_to_be_down_says_so_alone(
+    asks: Callable[..., Asker], caplog: pytest.LogCaptureFixture
+) -> None:
+    reply = b"-CLUSTERDOWN down\r\n"
+    with OneNode(lambda _: reply) as node:
+        asker = asks(node.url)
+        for _ in range(5):
+            with pytest.raises(PartUnavailable, match="says that the cluster is down"):
+                asker.get("g:a")
+        reply = b"$4\r\ndata\r\n"
+        for _ in range(5):
+            assert asker.get("g:a") == b"data"
+    name = f"the node 127.0.0.1:{node.port} of a Redis cluster"
+    assert caplog.messages == [
+        f"{name} says that all is down: calls go through until it is back",
+        f"{name} is back",
+    ]
 
 
 def test_a_node_that_fails_is_left_alone_until_it_is_back(asks: Callable[..., Asker]) -> None:

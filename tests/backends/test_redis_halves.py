@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import pytest
 from redis_chaos import FakeServer, Proxy
 from redis_servers import HANG, Server, require, running, until
+from twins import World
 
 from backends.redis_people import LATE, QUICK, Person, recover, suffer, warm
 from llmcache.backends.redis import RedisStore
@@ -74,6 +79,44 @@ def test_a_server_that_reads_and_does_not_write(
     assert back == "storing in the RedisStore is back"
 
 
+def test_a_program_that_keeps_its_own_threads_busy(
+    server: Server, said: Callable[[], list[str]]
+) -> None:
+    over = threading.Event()
+    someone = Person(World("async"), RedisStore(server.url.replace("127.0.0.1", "localhost")))
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_default_executor(ThreadPoolExecutor(1))
+        busy = loop.run_in_executor(None, over.wait, HANG)
+        while not (await someone.call("known") and someone.numbers.hits):
+            pass
+        await someone.store.aclose()
+        over.set()
+        await busy
+
+    asyncio.run(main())
+    someone.close()
+    assert said() == []
+
+
+@pytest.mark.parametrize("kind", ["redis", "rediss"])
+def test_a_name_that_is_looked_up_for_ever(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    over = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: over.wait(HANG) and [])
+    someone = Person(World("async"), RedisStore(f"{kind}://redis.invalid"))
+    started = time.monotonic()
+
+    async def main() -> None:
+        await someone.call("known")
+        await someone.store.aclose()
+
+    asyncio.run(main())
+    over.set()
+    assert time.monotonic() - started < HANG / 2
+    someone.close()
+
+
 def test_a_server_that_lets_us_have_a_few_connections(
     person: Callable[..., Person], said: Callable[[], list[str]]
 ) -> None:
@@ -96,6 +139,23 @@ def test_connections_that_all_died_unseen_are_no_failure(
             proxy.forget()
             assert someone.hits("known")
         assert someone.numbers.errors == 0
+
+
+def test_connections_that_all_died_silently_cost_one_call(
+    server: Server, person: Callable[..., Person], said: Callable[[], list[str]]
+) -> None:
+    with Proxy(server.port) as proxy:
+        someone = person(proxy.url)
+        until(lambda: someone.ask_at_once(MANY) or proxy.connections > 8)
+        # None is being made any more.
+        for _ in range(50):
+            warm(someone)
+        proxy.lose()
+        assert not someone.hits("known")
+        recover(someone)
+        late = [someone.ask("known") for _ in range(40)]
+        assert max(late) < LATE / 2
+    assert len(said()) == 4
 
 
 def test_a_connection_that_is_never_made_does_not_keep_others_from_being_made(

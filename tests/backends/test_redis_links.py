@@ -6,6 +6,7 @@ import asyncio
 import functools
 import gc
 import socket
+import threading
 import time
 import weakref
 from collections.abc import Callable, Coroutine
@@ -122,6 +123,56 @@ def test_who_waits_gets_a_connection_for_one_that_is_dropped() -> None:
     made.get(timeout=HANG)
 
 
+def test_where_threads_wait_for_one_another_nobody_is_to_blame(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    over = threading.Event()
+
+    def connect() -> Link:
+        over.wait(HANG)
+        raise OSError
+
+    def ask() -> type[BaseException]:
+        links = Links(connect, 2, Pulse())
+        with pytest.raises(TimeoutError) as refusal:
+            links.ask(("PING",), bool, time.monotonic() + 0.1)
+        return refusal.type
+
+    # Whoever is woken has always waited for the others longer than that.
+    monkeypatch.setattr("llmcache.backends.redis_links.getswitchinterval", lambda: -1.0)
+    assert ask() is Crowded
+    # It does not take a second to be given a turn.
+    monkeypatch.setattr("llmcache.backends.redis_links.STUCK", 0.05)
+    assert ask() is TimeoutError
+    over.set()
+
+
+def test_a_host_with_two_addresses_is_there_if_one_is(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[str] = []
+
+    def look_up(*_: object, **__: object) -> list[Any]:
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (host, server.port)) for host in found]
+
+    async def main() -> None:
+        address = parse_address(server.url.replace("127.0.0.1", "redis.invalid"))
+        with pytest.raises(redis.ConnectionError, match="no address"):
+            await TaskLink.connect(address, HANG, Progress())
+        found.append("127.0.0.2")
+        with pytest.raises(redis.ConnectionError):
+            await TaskLink.connect(address, HANG, Progress())
+        found.append("127.0.0.1")
+        link = await TaskLink.connect(address, HANG, Progress())
+        assert await link.ask(("PING",), soon()) == b"PONG"
+        link.close()
+        await turns()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(socket, "getaddrinfo", look_up)
+        asyncio.run(main())
+
+
 class Fake:
     """A connection on which a test answers, or does not."""
 
@@ -139,6 +190,7 @@ class Fake:
 
     async def ask(self, command: Command, deadline: float) -> bytes:
         self.progress.begin(deadline)
+        self.progress.step()
         await self.answer.wait()
         # What came is read in the next turn only.
         await turns(2)
