@@ -146,7 +146,7 @@ def test_connections_that_all_died_silently_cost_one_call(
 ) -> None:
     with Proxy(server.port) as proxy:
         someone = person(proxy.url)
-        until(lambda: someone.ask_at_once(MANY) or proxy.connections > 8)
+        until(lambda: someone.ask_at_once(MANY[:10]) or proxy.connections > 4)
         # None is being made any more.
         for _ in range(50):
             warm(someone)
@@ -154,8 +154,8 @@ def test_connections_that_all_died_silently_cost_one_call(
         assert not someone.hits("known")
         recover(someone)
         late = [someone.ask("known") for _ in range(40)]
-        assert max(late) < LATE / 2
-    assert len(said()) == 4
+        assert sum(seconds > LATE / 2 for seconds in late) <= 1
+    assert len(said()) <= 6
 
 
 def test_a_connection_that_is_never_made_does_not_keep_others_from_being_made(
