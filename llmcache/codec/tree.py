@@ -3,6 +3,7 @@
 A payload is a list of shapes and how the root is read, a line end, and the
 tree. In the tree a mapping with the member ``!`` is a tag, and everything else
 is itself; a mapping that has such a member of its own is written as a tag too.
+Models in which nothing is tagged are written as records instead.
 """
 
 from __future__ import annotations
@@ -16,21 +17,23 @@ from typing import Any, Final
 
 import orjson
 
-from llmcache.codec import models
+from llmcache.codec import models, records
+from llmcache.codec.frame import Sealed
 from llmcache.codec.kinds import BY_NAME, class_of, kind_of
 from llmcache.codec.models import Reader, is_model
 from llmcache.codec.plans import Plans
+from llmcache.codec.records import NoRecord
 from llmcache.codec.shapes import Build, Read, Shape
 from llmcache.codec.ways import MODEL, Ways
 from llmcache.codec.words import BY_TAG, Word
-from llmcache.codec.writer import EXACT, TAG, TreeWriter
+from llmcache.codec.writer import EXACT, ROOT, TAG, TreeWriter
 from llmcache.errors import UncacheableValue
 
 PLAIN: Final = 0
 TREE: Final = 1
 TEXT: Final = 2
+RECORD: Final = 3
 
-_ROOT: Final = "root"
 _dumps = orjson.dumps
 _loads = orjson.loads
 
@@ -45,13 +48,16 @@ def encode(value: Any) -> tuple[int, bytes]:
     if type(value) is str:
         with suppress(UnicodeEncodeError):
             return TEXT, value.encode()
-    writer = TreeWriter()
+    ways = Ways()
     try:
+        with suppress(NoRecord):
+            return RECORD, records.write(value, ways)
+        writer = TreeWriter(ways)
         readers: dict[str, Reader] = {}
-        tree = writer.field(_ROOT, value, readers)
+        tree = writer.field(ROOT, value, readers)
         if not readers:
             return PLAIN, _dumps(tree)
-        return TREE, _dumps([*writer.shapes, readers[_ROOT]]) + b"\n" + _dumps(tree)
+        return TREE, _dumps([*writer.shapes, readers[ROOT]]) + b"\n" + _dumps(tree)
     except UncacheableValue:
         raise
     except (RecursionError, orjson.JSONEncodeError):
@@ -60,21 +66,34 @@ def encode(value: Any) -> tuple[int, bytes]:
         ) from None
 
 
-def decode(codec: int, payload: bytes) -> Any:
-    """Return the value that *payload* holds, a new one at each call.
+def decode(codec: int, data: bytes, start: int = 0) -> Any:
+    """Return the value of a payload, a new one at each call.
+
+    Args:
+        codec: how it is written.
+        data: bytes that end with it.
+        start: where it starts in them.
 
     Raises:
         ClassGone: if a class is gone or has changed.
         Exception: of any other kind if the payload is none.
     """
     if codec == TEXT:
-        return payload.decode()
+        return data[start:].decode()
     if codec == PLAIN:
-        return _loads(payload)
-    if codec != TREE:
-        raise ValueError("a payload of an unknown codec")
-    head, _, tree = payload.partition(b"\n")
-    return _plans.read(head)(_loads(tree))
+        return _loads(data[start:])
+    if type(data) is Sealed and data.plan is not None and data.plan[0].holds():
+        plan, start = data.plan
+    else:
+        if codec not in _PLANS:
+            raise ValueError("a payload of an unknown codec")
+        end = data.index(b"\n", start)
+        plan = _PLANS[codec].find(data[start:end])
+        start = end + 1
+        if type(data) is Sealed:
+            data.plan = plan, start
+    tree = data[start:]
+    return plan.read(tree if codec == RECORD else _loads(tree))
 
 
 def check_comes_back(value: Any, codec: int, payload: bytes) -> None:
@@ -192,7 +211,10 @@ def _reader_for(reader: Reader, builders: list[Build]) -> Read:
     return builders[_place(reader)]
 
 
-_plans: Final = Plans(_builder_for, _reader_for)
+_PLANS: Final[dict[int, Plans[Any]]] = {
+    TREE: Plans(_builder_for, _reader_for),
+    RECORD: records.PLANS,
+}
 
 
 def _read(node: Any, builders: list[Build]) -> Any:

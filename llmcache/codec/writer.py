@@ -17,6 +17,7 @@ from llmcache.codec.words import WORDS, Word
 from llmcache.errors import UncacheableValue
 
 TAG: Final = "!"
+ROOT: Final = "root"
 EXACT: Final = frozenset({type(None), bool, int, str})
 
 _CONTAINERS: Final = frozenset({list, dict, tuple, set, frozenset})
@@ -27,10 +28,10 @@ _dumps = orjson.dumps
 class TreeWriter:
     """Writes one value; the shapes of its objects are in `shapes` then."""
 
-    def __init__(self) -> None:
+    def __init__(self, ways: Ways | None = None) -> None:
         self.shapes: list[Shape] = []
         self.tags = 0
-        self._ways = Ways()
+        self._ways = Ways() if ways is None else ways
         self._places: dict[bytes, int] = {}
         self._open: set[int] = set()
 
@@ -91,12 +92,12 @@ class TreeWriter:
     def field(self, name: str, item: Any, readers: dict[str, Reader]) -> Any:
         """Return the field of a record, and note how to read it unless it is plain."""
         kind = type(item)
-        if self._is_model(kind):
+        if self.is_model(kind):
             with self._inside(item):
                 place, parts = self._model(item)
             readers[name] = place
             return parts
-        if kind is list and item and all(self._is_model(type(one)) for one in item):
+        if kind is list and item and all(self.is_model(type(one)) for one in item):
             with self._inside(item):
                 written = [self._element(one) for one in item]
             places = {place for place, _ in written}
@@ -111,7 +112,8 @@ class TreeWriter:
             readers[name] = None
         return plain
 
-    def _is_model(self, kind: type) -> bool:
+    def is_model(self, kind: type) -> bool:
+        """Say whether values of a class are written as models."""
         return kind not in _PLAIN and self._ways[kind] is MODEL
 
     def _element(self, model: Any) -> tuple[int, list[Any]]:
