@@ -9,6 +9,8 @@ from typing import Any
 
 import orjson
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from openai.types.chat import ChatCompletion
 from pydantic import BaseModel, ConfigDict, PrivateAttr, create_model, model_validator
 from twins import worlds
@@ -250,6 +252,29 @@ def test_no_code_of_a_model_runs(length):
     assert same(model, found)
     assert ran == []
     assert found.other.value == "no number"
+
+
+plain = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**64 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(st.characters(exclude_categories=["Cs"]), max_size=80),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.text('ab"\\\n\u00e9', max_size=3), inner, max_size=3)
+    ),
+    max_leaves=12,
+)
+
+
+@given(plain, st.lists(plain, max_size=3), st.sampled_from([0, 5000]))
+def test_plain_values_come_back_whoever_reads_them(value, others, length):
+    models = [Usage.model_construct(tokens=other, details=value) for other in others]
+    model = Answer.model_construct(id=value, usage=models, content="a" * length, more=value)
+    assert encode(model)[0] == RECORD
+    assert is_quick(model) <= (length == 0)
+    back_to_the_byte(model)
 
 
 def test_each_value_has_its_own_parts():
