@@ -166,8 +166,8 @@ class Frame:
             CorruptEntry: unless *data* is a whole entry of this version, as
                 it was sealed, for the key of *digest*.
         """
-        if type(data) is Sealed and data.proven is not None:
-            frame, owner, entry, start = data.proven
+        if type(data) is Sealed and (proven := data.proven) is not None:
+            frame, owner, entry, start = proven
             if frame is self and owner == digest:
                 return entry, data, start
         return self._prove(data, digest)

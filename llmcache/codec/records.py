@@ -33,6 +33,8 @@ _SLOTS: Final = (
 )
 _MOST: Final = 64
 """Validators of more models than this take long to make: what is shared is made again."""
+_FEW: Final = 64
+"""Plain values that cannot nest as deep as pydantic stops reading."""
 
 _dumps = orjson.dumps
 _loads = orjson.loads
@@ -99,11 +101,8 @@ class _RecordWriter(TreeWriter):
         self._sizes: dict[int, int] = {}
 
     def is_quick(self, tree: bytes) -> bool:
-        """Say whether pydantic reads *tree* quicker than orjson: if there is little but models.
-
-        It does not read what nests deep, either.
-        """
-        few = min(5 * self._models, _MOST)
+        """Say whether pydantic reads *tree* quicker than orjson: if there is little but models."""
+        few = min(5 * self._models, _FEW)
         return self._items <= few and len(tree) <= 1024 * self._models
 
     def _tag(self, tag: str | int, *content: Any) -> dict[str, Any]:

@@ -82,8 +82,9 @@ def decode(codec: int, data: bytes, start: int = 0) -> Any:
         return data[start:].decode()
     if codec == PLAIN:
         return _loads(data[start:])
-    if type(data) is Sealed and data.plan is not None and data.plan[0].holds():
-        plan, start = data.plan
+    known = data.plan if type(data) is Sealed else None
+    if known is not None and known[0].holds():
+        plan, start = known
     else:
         if codec not in _PLANS:
             raise ValueError("a payload of an unknown codec")
