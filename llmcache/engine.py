@@ -116,13 +116,33 @@ class Engine:
         kwargs: Mapping[str, Any],
     ) -> Any:
         """Answer a call of a coroutine function; the arguments are those of `call`."""
-        if instance is None:
-            found = self.hit(args, kwargs)
-            if type(found) is not Unanswered:
-                return found
-            if found.runtime is not None:
-                call = partial(function, *args, **kwargs)
-                return await self._follow(_ASYNC, found.runtime, found, call)
+        if instance is not None:
+            return await self._ask(function, instance, args, kwargs)
+        found = self.hit(args, kwargs)
+        if type(found) is not Unanswered:
+            return found
+        return await self.ago_on(function, args, kwargs, found)
+
+    async def ago_on(
+        self,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        found: Unanswered,
+    ) -> Any:
+        """Answer a call of a coroutine function as `go_on` does."""
+        if found.runtime is None:
+            return await self._ask(function, None, args, kwargs)
+        call = partial(function, *args, **kwargs)
+        return await self._follow(_ASYNC, found.runtime, found, call)
+
+    async def _ask(
+        self,
+        function: Callable[..., Any],
+        instance: Any,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+    ) -> Any:
         runtime = self._resolved()
         if not runtime.enabled:
             return await function(*args, **kwargs)
