@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from typing import Any
 
@@ -34,6 +35,20 @@ def test_a_hit_is_answered_in_a_straight_line(world: World) -> None:
     assert first == second == {"answer": "a"}
     assert first is not second
     assert ask.cache.stats().hits == 2
+
+
+def test_a_static_coroutine_method_goes_a_straight_line_too() -> None:
+    class Bot:
+        @llmcache.llm_cached
+        @staticmethod
+        async def ask(text: str) -> dict[str, str]:
+            return answer(text)
+
+    for bot in (Bot, Bot(), Bot):
+        assert asyncio.run(bot.ask("a")) == {"answer": "a"}
+    assert hit_of(vars(Bot)["ask"])(("a",), {}) == {"answer": "a"}
+    stats = Bot.ask.cache.stats()
+    assert (stats.hits, stats.misses) == (3, 1)
 
 
 @worlds
