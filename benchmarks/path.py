@@ -265,9 +265,9 @@ def _digest(begun: Any, form: bytes) -> bytes:
 def _value(runtime: Any, digest: bytes, data: Any, read: Callable[[], Any]) -> tuple[Line, ...]:
     """Return the steps from an entry to its value."""
     entries, policy = runtime.entries, runtime.policy
-    entry, payload = entries.frame.unseal(data, digest)
+    entry, body, start = entries.frame.open(data, digest)
     return (
-        Line("Frame.unseal", "proof, and payload", partial(entries.frame.unseal, data, digest)),
+        Line("Frame.open", "proof, and payload", partial(entries.frame.open, data, digest)),
         Line(
             "judge",
             "whether it is fresh",
@@ -275,6 +275,9 @@ def _value(runtime: Any, digest: bytes, data: Any, read: Callable[[], Any]) -> t
             written=True,
         ),
         Line(
-            "decode", "the value of the payload", partial(decode, entry.codec, payload), least=read
+            "decode",
+            "the value of the payload",
+            partial(decode, entry.codec, body, start),
+            least=read,
         ),
     )

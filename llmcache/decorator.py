@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Callable, Collection, Coroutine
-from typing import Any, ParamSpec, TypeVar, overload
+from typing import Any, Final, ParamSpec, TypeVar, overload
 
 import wrapt
 
@@ -115,6 +115,23 @@ class CachedPlainFunctionWrapper(CachedFunctionWrapper):
         if type(answer) is Unanswered:
             return engine.go_on(self.__wrapped__, args, kwargs, answer)
         return answer
+
+
+class CachedCoroutineFunctionWrapper(CachedFunctionWrapper):
+    """A decorated coroutine function."""
+
+    async def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+        engine = self._self_engine
+        answer = engine.hit(args, kwargs)
+        if type(answer) is Unanswered:
+            return await engine.ago_on(self.__wrapped__, args, kwargs, answer)
+        return answer
+
+
+_WRAPPERS: Final = {
+    "plain": CachedPlainFunctionWrapper,
+    "coroutine": CachedCoroutineFunctionWrapper,
+}
 
 
 @overload
@@ -259,8 +276,7 @@ def llm_cached(
         if not callable(function) and not isinstance(function, classmethod):
             raise ConfigurationError(f"a {type(function).__qualname__} is nothing to decorate")
         engine = Engine(function, options)
-        kind = CachedPlainFunctionWrapper if engine.kind == "plain" else CachedFunctionWrapper
-        return kind(function, engine)
+        return _WRAPPERS.get(engine.kind, CachedFunctionWrapper)(function, engine)
 
     return decorate if function is None else decorate(function)
 

@@ -116,14 +116,34 @@ class Engine:
         kwargs: Mapping[str, Any],
     ) -> Any:
         """Answer a call of a coroutine function; the arguments are those of `call`."""
+        if instance is not None:
+            return await self._ask(function, instance, args, kwargs)
+        found = self.hit(args, kwargs)
+        if type(found) is not Unanswered:
+            return found
+        return await self.ago_on(function, args, kwargs, found)
+
+    async def ago_on(
+        self,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        found: Unanswered,
+    ) -> Any:
+        """Answer a call of a coroutine function as `go_on` does."""
+        if found.runtime is None:
+            return await self._ask(function, None, args, kwargs)
+        call = partial(function, *args, **kwargs)
+        return await self._follow(_ASYNC, found.runtime, found, call)
+
+    async def _ask(
+        self,
+        function: Callable[..., Any],
+        instance: Any,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+    ) -> Any:
         runtime = self._resolved()
-        if instance is None and runtime.direct is not None:
-            found = self.hit(args, kwargs)
-            if type(found) is not Unanswered:
-                return found
-            if found.runtime is not None:
-                call = partial(function, *args, **kwargs)
-                return await self._follow(_ASYNC, found.runtime, found, call)
         if not runtime.enabled:
             return await function(*args, **kwargs)
         asked = self._reports.begin(runtime.policy.clock)
@@ -306,8 +326,14 @@ class Engine:
         runtime = self._runtime
         if runtime is None or runtime.basis is not self._process.settings:
             self._runtime = runtime = self._resolver.resolve()
-            if self.kind != "generator" and self._owner is None:
+            # A loop must not wait for a store.
+            at_once = self.kind == "plain" or (
+                self.kind == "coroutine" and runtime.direct is not None
+            )
+            if at_once and self._owner is None:
                 self.hit = straight_line(runtime, self._process, self.counters)
+            else:
+                self.hit = ask_nobody
         return runtime
 
 

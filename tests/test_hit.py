@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import math
 from typing import Any
 
 import pytest
@@ -10,7 +12,10 @@ from twins import World, worlds
 
 import llmcache
 from llmcache.backends.memory import MemoryStore
+from llmcache.codec.frame import Entry
+from llmcache.codec.tree import PLAIN
 from llmcache.hit import UNASKED, Unanswered, ask_nobody
+from llmcache.policy import judge
 
 
 def hit_of(ask: Any) -> Any:
@@ -30,6 +35,20 @@ def test_a_hit_is_answered_in_a_straight_line(world: World) -> None:
     assert first == second == {"answer": "a"}
     assert first is not second
     assert ask.cache.stats().hits == 2
+
+
+def test_a_static_coroutine_method_goes_a_straight_line_too() -> None:
+    class Bot:
+        @llmcache.llm_cached
+        @staticmethod
+        async def ask(text: str) -> dict[str, str]:
+            return answer(text)
+
+    for bot in (Bot, Bot(), Bot):
+        assert asyncio.run(bot.ask("a")) == {"answer": "a"}
+    assert hit_of(vars(Bot)["ask"])(("a",), {}) == {"answer": "a"}
+    stats = Bot.ask.cache.stats()
+    assert (stats.hits, stats.misses) == (3, 1)
 
 
 @worlds
@@ -114,6 +133,27 @@ def test_who_must_go_another_way(world: World, clock: FakeClock) -> None:
         assert stale.data is not None
     assert line(("a",), {}) is UNASKED
     assert ask.cache.stats().hits == 1
+
+
+@pytest.mark.parametrize("created", [-100.0, -10.0, -9.9, 0.0, 60.0, 60.1, 1e9])
+@pytest.mark.parametrize("expires", [-math.inf, -1.0, 0.0, 0.1, 30.0, math.inf, math.nan])
+@pytest.mark.parametrize("ttl", [0, 10, 1000, None])
+def test_an_entry_is_judged_as_everywhere(
+    clock: FakeClock, created: float, expires: float, ttl: float | None
+) -> None:
+    store = MemoryStore()
+    with llmcache.configure(clock=clock.clock):
+        ask = World("sync").cached(answer, backend=store, ttl=ttl)
+        ask("a")
+        now = clock.clock.wall()
+        runtime, digest = ask._self_engine._resolved(), bytes.fromhex(ask.cache.key("a"))
+        entry = Entry(now + created, now + expires, 1.0, 0.0, 0, PLAIN, b"")
+        data = runtime.entries.frame.seal(entry, b"1", digest)
+        store.set(runtime.prefix + digest.hex(), data, 1.0)
+        is_hit = hit_of(ask)(("a",), {}) == 1
+        verdict = judge(now + created, now + expires, now, runtime.policy.ttl)
+        assert is_hit is (verdict == "fresh")
+        assert is_hit is runtime.entries.answers(data, digest, runtime.policy.ttl)
 
 
 @worlds

@@ -33,6 +33,7 @@ from typing import Final, Literal, NamedTuple
 
 from llmcache.codec.compression import THRESHOLD, compress, decompress
 from llmcache.codec.encryption import Keyring
+from llmcache.codec.plans import Plan
 from llmcache.errors import LLMCacheError
 
 VERSION: Final = 1
@@ -101,6 +102,9 @@ class Sealed(bytes):
     proven: tuple[Frame, bytes, Entry, int] | None = None
     """The frame that proved it, the key's digest, what it says, and where its payload starts."""
 
+    plan: tuple[Plan, int] | None = None
+    """What makes its value, and where in it the tree starts, once the codec has found out."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Frame:
@@ -149,7 +153,12 @@ class Frame:
         return memo
 
     def unseal(self, data: bytes, digest: bytes) -> tuple[Entry, bytes]:
-        """Return the entry that *data* is, and its payload.
+        """Return the entry that *data* is, and its payload; it raises what `open` does."""
+        entry, body, start = self.open(data, digest)
+        return entry, body[start:]
+
+    def open(self, data: bytes, digest: bytes) -> tuple[Entry, bytes, int]:
+        """Return the entry that *data* is, bytes that end with its payload, and its start in them.
 
         Raises:
             UnreadableEntry: if it is encrypted with a key, or compressed in a
@@ -157,13 +166,13 @@ class Frame:
             CorruptEntry: unless *data* is a whole entry of this version, as
                 it was sealed, for the key of *digest*.
         """
-        if type(data) is Sealed and data.proven is not None:
-            frame, owner, entry, start = data.proven
+        if type(data) is Sealed and (proven := data.proven) is not None:
+            frame, owner, entry, start = proven
             if frame is self and owner == digest:
-                return entry, data[start:]
+                return entry, data, start
         return self._prove(data, digest)
 
-    def _prove(self, data: bytes, digest: bytes) -> tuple[Entry, bytes]:
+    def _prove(self, data: bytes, digest: bytes) -> tuple[Entry, bytes, int]:
         size = len(data)
         if size < _BODY:
             raise CorruptEntry("too short for an entry")
@@ -194,7 +203,8 @@ class Frame:
         entry = Entry(created, expires, ttl, took, flags, codec, data[_BODY:start])
         if type(data) is Sealed and not (packing or flags & ENCRYPTED):
             data.proven = self, digest, entry, start
-        return entry, payload
+            return entry, data, start
+        return entry, payload, 0
 
     def _unpack(self, payload: bytes, head: bytes, flags: int, packing: int, plain: int) -> bytes:
         if plain > self.max_plain:

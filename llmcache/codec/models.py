@@ -8,7 +8,7 @@ nothing has to be looked for when it is read.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any, Final, TypeAlias
 
@@ -65,7 +65,7 @@ def fields_set_of(model: Any) -> set[str]:
 
 
 def _slot(model: Any, name: str) -> Any:
-    descriptor = _members()[name]
+    descriptor = common_members()[name]
     try:
         return descriptor.__get__(model)
     except AttributeError:
@@ -80,7 +80,8 @@ def _unfinished(model: Any) -> UncacheableValue:
     return UncacheableValue(f"the result holds an unfinished {type(model).__qualname__}")
 
 
-def _members() -> Mapping[str, Any]:
+def common_members() -> Mapping[str, Any]:
+    """Return what pydantic has for all models, the descriptors of their state among it."""
     return vars(sys.modules["pydantic"].BaseModel)  # type: ignore[no-any-return]
 
 
@@ -89,7 +90,7 @@ def form_of(values: Any, *, tagged: bool) -> int:
     return _NOT if values is None else _EMPTY if not values else _TAGGED if tagged else _PLAIN
 
 
-def shape_of(model: Any, forms: list[int], readers: dict[str, Reader]) -> Shape:
+def shape_of(model: Any, forms: Sequence[int], readers: dict[str, Reader]) -> Shape:
     """Return what *model* shares with others.
 
     Args:
@@ -104,11 +105,11 @@ def shape_of(model: Any, forms: list[int], readers: dict[str, Reader]) -> Shape:
         raise UncacheableValue("the result is a model with fields set that are no names")
     places = {name: place for place, name in enumerate(names)}
     given = [places.get(name, name) for name in fields_set]
-    common = _common(names, _fields(kind))
+    common = _common(names, fields_of(kind))
     return [
         NAME,
         classes.name_of(kind),
-        fingerprint(_names(kind)),
+        fingerprint(names_of(kind)),
         sorted(given, key=str),
         [common, *names[common:]],
         *forms,
@@ -129,8 +130,8 @@ def builder(kind: Any, shape: Shape, reads: dict[str, Read], read_others: Read) 
         ClassGone: if the class has changed.
     """
     _, name, mark, given, (common, *others), extra_form, private_form, _ = shape
-    check_fields(name, mark, _names(kind))
-    names = [*islice(_fields(kind), common), *others]
+    check_fields(name, mark, names_of(kind))
+    names = [*islice(fields_of(kind), common), *others]
     blank = dict.fromkeys(names)
     copy_fields = {names[one] if type(one) is int else one for one in given}.copy
     nested = tuple(reads.items())
@@ -138,7 +139,7 @@ def builder(kind: Any, shape: Shape, reads: dict[str, Read], read_others: Read) 
     some_extra, some_private = extra_form > _EMPTY, private_form > _EMPTY
     tagged_extra, tagged_private = extra_form == _TAGGED, private_form == _TAGGED
     new = object.__new__
-    members = _members()
+    members = common_members()
     set_dict = members["__dict__"].__set__
     set_fields = members["__pydantic_fields_set__"].__set__
     set_extra = members["__pydantic_extra__"].__set__
@@ -178,11 +179,13 @@ def builder(kind: Any, shape: Shape, reads: dict[str, Read], read_others: Read) 
     return build_with_others if some_extra or some_private else build
 
 
-def _names(kind: Any) -> list[str]:
-    return [*_fields(kind), *class_attribute(kind, "__private_attributes__")]
+def names_of(kind: Any) -> list[str]:
+    """Return the names of a class's fields and private attributes, by which it is known again."""
+    return [*fields_of(kind), *class_attribute(kind, "__private_attributes__")]
 
 
-def _fields(kind: type) -> dict[str, Any]:
+def fields_of(kind: type) -> dict[str, Any]:
+    """Return the fields of a class by name."""
     return class_attribute(kind, "__pydantic_fields__")  # type: ignore[no-any-return]
 
 

@@ -4,38 +4,40 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, Generic, TypeVar
 
 import orjson
 
 from llmcache.codec.classes import Step, steps_to
-from llmcache.codec.shapes import Build, Read, Shape
+from llmcache.codec.shapes import Read, Shape
+
+Part = TypeVar("Part")
 
 _MOST: Final = 512
 
 
-class Plans:
+class Plans(Generic[Part]):
     """What reads a tree, by the bytes of its head: a list of shapes, and a reader for the root.
 
     A plan is made again when one of its classes is not found under its name
     any more: what was stored as one class never comes back as another's.
 
     Args:
-        builder_for: makes the builder of one shape, given those before it.
-        reader_for: makes what a reader says, given all builders.
+        part_for: makes what stands for one shape, given the parts for those before it.
+        reader_for: makes what a reader says, given all parts.
     """
 
     def __init__(
         self,
-        builder_for: Callable[[Shape, list[Build]], Build],
-        reader_for: Callable[[Any, list[Build]], Read],
+        part_for: Callable[[Shape, list[Part]], Part],
+        reader_for: Callable[[Any, list[Part]], Read],
     ) -> None:
-        self._builder_for = builder_for
+        self._part_for = part_for
         self._reader_for = reader_for
-        self._plans: dict[bytes, _Plan] = {}
+        self._plans: dict[bytes, Plan] = {}
         self._lock = threading.RLock()
 
-    def read(self, head: bytes) -> Read:
+    def find(self, head: bytes) -> Plan:
         """Return what makes the value of a tree.
 
         Raises:
@@ -44,17 +46,17 @@ class Plans:
         plan = self._plans.get(head)
         if plan is None or not plan.holds():
             plan = self._make(head)
-        return plan.read
+        return plan
 
-    def _make(self, head: bytes) -> _Plan:
+    def _make(self, head: bytes) -> Plan:
         shapes: list[Shape]
         *shapes, root = orjson.loads(head)
         # Before the classes are looked for: what is replaced meanwhile is seen at the next reading.
         steps = [step for shape in shapes for step in steps_to(shape[1])]
-        builders: list[Build] = []
+        parts: list[Part] = []
         for shape in shapes:
-            builders.append(self._builder_for(shape, builders))
-        plan = _Plan(self._reader_for(root, builders), steps)
+            parts.append(self._part_for(shape, parts))
+        plan = Plan(self._reader_for(root, parts), steps)
         with self._lock:
             if len(self._plans) >= _MOST:
                 self._plans.clear()
@@ -62,7 +64,14 @@ class Plans:
         return plan
 
 
-class _Plan:
+class Plan:
+    """What makes the values of trees, as long as it holds.
+
+    Args:
+        read: makes the value of a tree.
+        steps: the look-ups by which its classes were found.
+    """
+
     __slots__ = ("_steps", "read")
 
     def __init__(self, read: Read, steps: list[Step]) -> None:

@@ -3,34 +3,37 @@
 A payload is a list of shapes and how the root is read, a line end, and the
 tree. In the tree a mapping with the member ``!`` is a tag, and everything else
 is itself; a mapping that has such a member of its own is written as a tag too.
+Models in which nothing is tagged are written as records instead.
 """
 
 from __future__ import annotations
 
 import hashlib
 from array import array
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from math import copysign, isfinite, isnan
+from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import suppress
+from math import copysign, isnan
 from typing import Any, Final
 
 import orjson
 
-from llmcache.codec import models
+from llmcache.codec import models, records
+from llmcache.codec.frame import Sealed
 from llmcache.codec.kinds import BY_NAME, class_of, kind_of
 from llmcache.codec.models import Reader, is_model
 from llmcache.codec.plans import Plans
+from llmcache.codec.records import NoRecord
 from llmcache.codec.shapes import Build, Read, Shape
 from llmcache.codec.ways import MODEL, Ways
-from llmcache.codec.words import BY_TAG, WORDS, Word
+from llmcache.codec.words import BY_TAG, Word
+from llmcache.codec.writer import EXACT, ROOT, TAG, TreeWriter
 from llmcache.errors import UncacheableValue
 
 PLAIN: Final = 0
 TREE: Final = 1
 TEXT: Final = 2
+RECORD: Final = 3
 
-_TAG: Final = "!"
-_ROOT: Final = "root"
 _dumps = orjson.dumps
 _loads = orjson.loads
 
@@ -45,13 +48,16 @@ def encode(value: Any) -> tuple[int, bytes]:
     if type(value) is str:
         with suppress(UnicodeEncodeError):
             return TEXT, value.encode()
-    writer = _TreeWriter()
+    ways = Ways()
     try:
+        with suppress(NoRecord):
+            return RECORD, records.write(value, ways)
+        writer = TreeWriter(ways)
         readers: dict[str, Reader] = {}
-        tree = writer.field(_ROOT, value, readers)
+        tree = writer.field(ROOT, value, readers)
         if not readers:
             return PLAIN, _dumps(tree)
-        return TREE, _dumps([*writer.shapes, readers[_ROOT]]) + b"\n" + _dumps(tree)
+        return TREE, _dumps([*writer.shapes, readers[ROOT]]) + b"\n" + _dumps(tree)
     except UncacheableValue:
         raise
     except (RecursionError, orjson.JSONEncodeError):
@@ -60,21 +66,35 @@ def encode(value: Any) -> tuple[int, bytes]:
         ) from None
 
 
-def decode(codec: int, payload: bytes) -> Any:
-    """Return the value that *payload* holds, a new one at each call.
+def decode(codec: int, data: bytes, start: int = 0) -> Any:
+    """Return the value of a payload, a new one at each call.
+
+    Args:
+        codec: how it is written.
+        data: bytes that end with it.
+        start: where it starts in them.
 
     Raises:
         ClassGone: if a class is gone or has changed.
         Exception: of any other kind if the payload is none.
     """
     if codec == TEXT:
-        return payload.decode()
+        return data[start:].decode()
     if codec == PLAIN:
-        return _loads(payload)
-    if codec != TREE:
-        raise ValueError("a payload of an unknown codec")
-    head, _, tree = payload.partition(b"\n")
-    return _plans.read(head)(_loads(tree))
+        return _loads(data[start:])
+    known = data.plan if type(data) is Sealed else None
+    if known is not None and known[0].holds():
+        plan, start = known
+    else:
+        if codec not in _PLANS:
+            raise ValueError("a payload of an unknown codec")
+        end = data.index(b"\n", start)
+        plan = _PLANS[codec].find(data[start:end])
+        start = end + 1
+        if type(data) is Sealed:
+            data.plan = plan, start
+    tree = data[start:]
+    return plan.read(tree if codec == RECORD else _loads(tree))
 
 
 def check_comes_back(value: Any, codec: int, payload: bytes) -> None:
@@ -115,7 +135,7 @@ class _Comparison:
         kind = type(a)
         if kind is not type(b):
             return False
-        if kind in _EXACT:
+        if kind in EXACT:
             return bool(a == b)
         if kind is float:
             return (a == b and copysign(1, a) == copysign(1, b)) or (isnan(a) and isnan(b))
@@ -140,11 +160,6 @@ class _Comparison:
         return len(some) == len(others) and all(map(self.same, some, others))
 
 
-_CONTAINERS: Final = frozenset({list, dict, tuple, set, frozenset})
-_EXACT: Final = frozenset({type(None), bool, int, str})
-_PLAIN: Final = _CONTAINERS | _EXACT | {float}
-
-
 def _are_equal(some: Sequence[Any], others: Sequence[Any]) -> bool:
     """Say at once of two lists of texts or numbers that they are the same; else say nothing."""
     kinds = set(map(type, some))
@@ -152,132 +167,14 @@ def _are_equal(some: Sequence[Any], others: Sequence[Any]) -> bool:
         return False
     if float in kinds:
         return array("d", some).tobytes() == array("d", others).tobytes()
-    return kinds <= _EXACT and bool(some == others)
+    return kinds <= EXACT and bool(some == others)
 
 
 def _bag(items: Iterable[Any]) -> list[bytes]:
     return sorted(_dumps(_Speller().write(item)) for item in items)
 
 
-class _TreeWriter:
-    def __init__(self) -> None:
-        self.shapes: list[Shape] = []
-        self.tags = 0
-        self._ways = Ways()
-        self._places: dict[bytes, int] = {}
-        self._open: set[int] = set()
-
-    def write(self, value: Any) -> Any:
-        kind = type(value)
-        if value is None or kind is bool:
-            return value
-        if kind is str:
-            return value if _is_unicode(value) else self._word(WORDS[str], value)
-        if kind is int:
-            return value if -(2**63) <= value < 2**64 else self._word(WORDS[int], value)
-        if kind is float:
-            return value if isfinite(value) else self._word(WORDS[float], value)
-        if kind not in _CONTAINERS and type(way := self._ways[kind]) is Word:
-            return self._word(way, value)
-        with self._inside(value):
-            return self._container(value, kind)
-
-    def _container(self, value: Any, kind: type) -> Any:
-        write = self.write
-        if kind is list:
-            return value if _is_plain(value) else [write(item) for item in value]
-        if kind is dict:
-            if all(type(key) is str and _is_unicode(key) for key in value) and _TAG not in value:
-                return {key: write(item) for key, item in value.items()}
-            return self._tag("dict", *[[write(k), write(v)] for k, v in value.items()])
-        if kind is set or kind is frozenset:
-            return self._tag(kind.__name__, *sorted(map(write, value), key=_dumps))
-        if kind is tuple:
-            return self._tag(kind.__name__, *map(write, value))
-        way = self._ways[kind]
-        if way is MODEL:
-            place, parts = self._model(value)
-            return self._tag(place, *parts)
-        if way is None:
-            raise UncacheableValue(
-                f"the result holds a {kind.__module__}.{kind.__qualname__}, "
-                "which would not come back as it was; llmcache.register_type() says how it can"
-            )
-        return self._tag(self._place(way.shape(value)), *map(write, way.parts(value)))
-
-    def _model(self, model: Any) -> tuple[int, list[Any]]:
-        """Return the place of a model's shape, and its record and other values."""
-        attributes, extra, private = models.parts_of(model)
-        readers: dict[str, Reader] = {}
-        record: dict[str, Any] = {}
-        for name, item in attributes.items():
-            if item is not None:
-                record[name] = self.field(name, item, readers)
-        parts, forms = [record], []
-        for values in (extra, private):
-            tags = self.tags
-            if values:
-                parts.append(self.write(values))
-            forms.append(models.form_of(values, tagged=self.tags > tags))
-        return self._place(models.shape_of(model, forms, readers)), parts
-
-    def field(self, name: str, item: Any, readers: dict[str, Reader]) -> Any:
-        """Return the field of a record, and note how to read it unless it is plain."""
-        kind = type(item)
-        if self._is_model(kind):
-            with self._inside(item):
-                place, parts = self._model(item)
-            readers[name] = place
-            return parts
-        if kind is list and item and all(self._is_model(type(one)) for one in item):
-            with self._inside(item):
-                written = [self._element(one) for one in item]
-            places = {place for place, _ in written}
-            if len(places) == 1:
-                readers[name] = [*places]
-                return [parts for _, parts in written]
-            readers[name] = None
-            return [self._tag(place, *parts) for place, parts in written]
-        tags = self.tags
-        plain = self.write(item)
-        if self.tags > tags:
-            readers[name] = None
-        return plain
-
-    def _is_model(self, kind: type) -> bool:
-        return kind not in _PLAIN and self._ways[kind] is MODEL
-
-    def _element(self, model: Any) -> tuple[int, list[Any]]:
-        with self._inside(model):
-            return self._model(model)
-
-    @contextmanager
-    def _inside(self, value: Any) -> Iterator[None]:
-        """Refuse a value that is inside of itself."""
-        if id(value) in self._open:
-            raise UncacheableValue("the result contains itself")
-        self._open.add(id(value))
-        try:
-            yield
-        finally:
-            self._open.discard(id(value))
-
-    def _tag(self, tag: str | int, *content: Any) -> dict[str, Any]:
-        self.tags += 1
-        return {_TAG: [tag, *content]}
-
-    def _word(self, word: Word, value: Any) -> dict[str, Any]:
-        return self._tag(word.tag, word.write(value))
-
-    def _place(self, shape: Shape) -> int:
-        spelled = _dumps(shape)
-        if spelled not in self._places:
-            self._places[spelled] = len(self.shapes)
-            self.shapes.append(shape)
-        return self._places[spelled]
-
-
-class _Speller(_TreeWriter):
+class _Speller(TreeWriter):
     """Writes what is the same the same way, in whatever order its sets are."""
 
     def _place(self, shape: Shape) -> Any:
@@ -315,7 +212,10 @@ def _reader_for(reader: Reader, builders: list[Build]) -> Read:
     return builders[_place(reader)]
 
 
-_plans: Final = Plans(_builder_for, _reader_for)
+_PLANS: Final[dict[int, Plans[Any]]] = {
+    TREE: Plans(_builder_for, _reader_for),
+    RECORD: records.PLANS,
+}
 
 
 def _read(node: Any, builders: list[Build]) -> Any:
@@ -325,12 +225,12 @@ def _read(node: Any, builders: list[Build]) -> Any:
             if type(item) in _NESTS:
                 node[place] = _read(item, builders)
         return node
-    if _TAG not in node:
+    if TAG not in node:
         for key, item in node.items():
             if type(item) in _NESTS:
                 node[key] = _read(item, builders)
         return node
-    tag, *parts = node[_TAG]
+    tag, *parts = node[TAG]
     if type(tag) is int:
         return builders[_place(tag)](parts)
     if tag in _BUILDERS:
@@ -364,21 +264,3 @@ _BUILDERS: Final[dict[str, Callable[[list[Any]], Any]]] = {
     "set": lambda items: set(_keys(items)),
     "frozenset": lambda items: frozenset(_keys(items)),
 }
-
-
-def _is_plain(items: list[Any]) -> bool:
-    """Say of a list of texts or numbers that JSON has words for all of them."""
-    kinds = set(map(type, items))
-    if kinds == {str}:
-        return _is_unicode("".join(items))
-    if kinds == {int}:
-        return bool(min(items) >= -(2**63) and max(items) < 2**64)
-    return kinds == {float} and all(map(isfinite, items))
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

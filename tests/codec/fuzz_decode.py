@@ -6,7 +6,8 @@ libFuzzer. An input is a byte that says how it is meant, and the rest:
 - 0: an entry as it comes from a store;
 - 1: the same from its magic on, with the digest and the checksum that are right for it;
 - 2: a payload;
-- 3: the tree of a payload whose shapes are of many kinds.
+- 3: the tree of a payload whose shapes are of many kinds;
+- 4: the record of models, half of which pydantic reads and half orjson.
 
 Whatever it is, unsealing raises `CorruptEntry` or `UnreadableEntry`, decoding raises ordinary
 exceptions, what is decoded can be taken apart again, and nothing is imported or run.
@@ -25,7 +26,7 @@ sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
 with atheris.instrument_imports(include=["llmcache", "zoneinfo", "uuid", "fractions", "base64"]):
     from llmcache.codec.encryption import Keyring
     from llmcache.codec.frame import CorruptEntry, Frame, UnreadableEntry
-    from llmcache.codec.tree import PLAIN, TEXT, TREE, decode, encode, same
+    from llmcache.codec.tree import PLAIN, RECORD, TEXT, TREE, decode, encode, same
 
 import numpy  # noqa: E402, F401, ICN001
 
@@ -48,6 +49,8 @@ KINDS = [
     samples.Mapping(a=samples.Items([samples.Number(1)])),
 ]
 SHAPES = encode(KINDS)[1].partition(b"\n")[0]
+HEAD, _, RECORDED = encode(test_golden_entries.record())[1].partition(b"\n")
+HEADS = [HEAD, HEAD.replace(b"true]]", b"false]]")]
 ran: list[str] = []
 allowed = {"__hash__", "__eq__"}
 
@@ -107,10 +110,13 @@ def test_one_input(data: bytes) -> None:
                 read(*found)
     elif how == b"\2":
         read(TREE, rest)
+        read(RECORD, rest)
         read(PLAIN, rest)
         read(TEXT, rest)
-    else:
+    elif how == b"\3":
         read(TREE, SHAPES + b"\n" + rest)
+    else:
+        read(RECORD, HEADS[len(rest) % 2] + b"\n" + rest)
     assert ran == [], ran
 
 
@@ -125,6 +131,7 @@ def corpus(folder: Path) -> None:
         (folder / f"payload-{name}").write_bytes(b"\2" + payload)
     tree = encode(KINDS)[1].partition(b"\n")[2]
     (folder / "tree").write_bytes(b"\3" + tree)
+    (folder / "record").write_bytes(b"\4" + RECORDED)
 
 
 if __name__ == "__main__":

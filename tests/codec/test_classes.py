@@ -312,10 +312,12 @@ SCRIPT = """
         x: {kind}
     values = [Model(x="1"), Data("1"), Box[Model](item=Model(x="1"))]
     if len(sys.argv) == 2:
-        print(*(encode(value)[1].hex() for value in values))
-    for written in sys.argv[2:]:
+        for value in values:
+            codec, written = encode(value)
+            print(codec, written.hex())
+    for codec, written in zip(sys.argv[2::2], sys.argv[3::2]):
         try:
-            print(decode(1, bytes.fromhex(written)))
+            print(decode(int(codec), bytes.fromhex(written)))
         except ClassGone:
             print("gone")
 """
@@ -346,7 +348,7 @@ GENERICS = """
     if len(sys.argv) == 2:
         print(encode(Box[first](item=first(x=1)))[1].hex())
     else:
-        found = decode(1, bytes.fromhex(sys.argv[2]))
+        found = decode(3, bytes.fromhex(sys.argv[2]))
         [kind] = type(found).__pydantic_generic_metadata__["args"]
         print(kind.__module__)
 """
@@ -385,7 +387,7 @@ def test_a_parametrised_model_is_made_where_there_is_none_yet():
         text + "def f(): return codec.samples.Couple[int, codec.samples.Box[str]]\n"
         "print(encode(f().model_construct(first=1))[1].hex())"
     )
-    found = run(text + "print(type(decode(1, bytes.fromhex(sys.argv[1]))).__name__)", written)
+    found = run(text + "print(type(decode(3, bytes.fromhex(sys.argv[1]))).__name__)", written)
     assert found == "Couple[int, Box[str]]"
 
 
@@ -395,7 +397,7 @@ def test_a_model_of_a_type_variable_is_found_in_another_process():
         text + "def f(): return codec.samples.Box[codec.samples.U]\n"
         "print(encode(f().model_construct(item=1))[1].hex())"
     )
-    text += "found = decode(1, bytes.fromhex(sys.argv[1]))\n"
+    text += "found = decode(3, bytes.fromhex(sys.argv[1]))\n"
     found = run(text + "print(type(found) is codec.samples.Box[codec.samples.U])", written)
     assert found == "True"
 

@@ -269,7 +269,8 @@ def test_a_record_says_what_is_not_none():
     shape = [*USAGE, [0], [2], 0, 0, {}]
     assert read(shape, tree={"!": [0, {"tokens": 1}]}) == Usage(tokens=1)
     assert read(shape, tree=[{"tokens": 1}], root=0) == Usage(tokens=1)
-    assert encode(Usage(tokens=1)) == (TREE, payload([shape], [{"tokens": 1}], 0))
+    written = payload([shape], {"!": ["tuple", {"!": [0, {"tokens": 1}]}]}, None)
+    assert encode((Usage(tokens=1),)) == (TREE, written)
 
 
 @pytest.mark.parametrize("place", [-1, 1, 2, "0", 0.0, [1], [-1], [], [0.5], {}, ["0"]])

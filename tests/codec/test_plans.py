@@ -13,7 +13,7 @@ from codec.planting import payload
 from codec.samples import Point, Usage
 from llmcache.codec import plans
 from llmcache.codec.classes import ClassGone, find, name_of
-from llmcache.codec.tree import TREE, decode, encode, same
+from llmcache.codec.tree import RECORD, decode, encode, same
 
 
 class Local(Usage):
@@ -51,10 +51,10 @@ def plan(made):
 
 
 def test_a_list_is_read_once(plan, made):
-    one, two = plan.read(shapes(*NAMES)), plan.read(shapes(*NAMES))
+    one, two = plan.find(shapes(*NAMES)), plan.find(shapes(*NAMES))
     assert one is two
     assert made == NAMES
-    assert one([1]) == [(place, [1]) for place in range(len(NAMES))]
+    assert one.read([1]) == [(place, [1]) for place in range(len(NAMES))]
 
 
 @pytest.mark.parametrize("name", ["Usage", "Outer", "Box"])
@@ -62,7 +62,7 @@ def test_a_list_is_read_again_when_a_class_is_another(plan, made, name, monkeypa
     def reads():
         made.clear()
         with suppress(ClassGone):
-            plan.read(shapes(*NAMES))
+            plan.find(shapes(*NAMES))
         return bool(made)
 
     assert reads()
@@ -85,7 +85,7 @@ def test_a_list_that_cannot_be_read_is_not_kept():
     plan = plans.Plans(gone, lambda reader, builders: builders)
     for _ in range(2):
         with pytest.raises(ClassGone):
-            plan.read(shapes("codec.samples:Usage"))
+            plan.find(shapes("codec.samples:Usage"))
 
 
 def test_a_class_that_is_replaced_while_a_list_is_read_is_seen_later(made, monkeypatch):
@@ -98,18 +98,18 @@ def test_a_class_that_is_replaced_while_a_list_is_read_is_seen_later(made, monke
 
     plan = plans.Plans(builder_for, lambda reader, builders: builders)
     one = shapes("codec.samples:Usage")
-    assert [plan.read(one), plan.read(one), plan.read(one)] == [[Usage], [Local], [Local]]
+    assert [plan.find(one).read for _ in range(3)] == [[Usage], [Local], [Local]]
 
 
 def test_only_so_many_lists_are_kept(plan, made, monkeypatch):
     monkeypatch.setattr(plans, "_MOST", 2)
     lists = [shapes(*["codec.samples:Usage"] * length) for length in (1, 2, 3)]
     for each in lists:
-        plan.read(each)
+        plan.find(each)
     made.clear()
-    plan.read(lists[2])
+    plan.find(lists[2])
     assert not made
-    plan.read(lists[0])
+    plan.find(lists[0])
     assert made
 
 
@@ -134,5 +134,5 @@ def test_many_threads_read_the_same_and_other_lists():
 def test_a_shape_may_stand_for_many_objects():
     values = [Usage(tokens=n) for n in range(100)]
     codec, written = encode(values)
-    assert codec == TREE
+    assert codec == RECORD
     assert written.count(b"codec.samples:Usage") == 1

@@ -406,7 +406,7 @@ def test_no_code_of_a_class_runs(value):
 
 
 def test_a_payload_of_another_codec_is_none():
-    for codec in (3, 255):
+    for codec in (4, 255):
         with pytest.raises(ValueError, match="codec"):
             decode(codec, b"1")
 
