@@ -112,9 +112,8 @@ def _members(items: list[Any]) -> list[Any]:
         if _are_all(dict, batch):
             parts = get_referents(*batch)
         else:
-            parts = []
-            for item in batch:
-                parts += item.values() if type(item) is dict else (item,)
+            parts = [item for item in batch if type(item) is not dict]
+            parts += get_referents(*[item for item in batch if type(item) is dict])
         if not _are_all(str, parts):
             found += [part for part in parts if type(part) is not str]
         if len(found) > _MANY:

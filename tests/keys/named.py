@@ -399,6 +399,13 @@ def local_model() -> Any:
     return Inner
 
 
+def local_items() -> Any:
+    class Inner(list[Any]):
+        pass
+
+    return Inner
+
+
 def local_annotated(word: Any) -> Any:
     class Inner:
         value: {"a": int, "b": str}[word]  # noqa: F821
