@@ -105,15 +105,17 @@ def unusual(value: Any, room: int, most: int = SOME) -> int:  # noqa: PLR0912
 
 
 def _members(items: list[Any]) -> list[Any]:
-    """Return what is no text of many *items*, and of the members of the mappings among them."""
+    """Return what may be unusual among many *items* and the members of the mappings there."""
     found: list[Any] = []
     for start in range(0, len(items), _BATCH):
         batch = items[start : start + _BATCH]
-        if _are_all(dict, batch):
-            parts = get_referents(*batch)
-        else:
-            parts = [item for item in batch if type(item) is not dict]
-            parts += get_referents(*[item for item in batch if type(item) is dict])
+        if _are_all(str, batch):
+            continue
+        mappings = batch
+        if not _are_all(dict, batch):
+            mappings = [item for item in batch if type(item) is dict]
+            found += [item for item in batch if type(item) is not dict]
+        parts = get_referents(*mappings)
         if not _are_all(str, parts):
             found += [part for part in parts if type(part) is not str]
         if len(found) > _MANY:
@@ -123,6 +125,9 @@ def _members(items: list[Any]) -> list[Any]:
 
 def _are_all(kind: type, values: list[Any]) -> bool:
     """Say whether all of *values* are of the class *kind*."""
+    # Those of one other class are not compared one by one.
+    if values and type(values[0]) is not kind:
+        return False
     # An __eq__ of a metaclass may fail.
     with suppress(Exception):
         return [*map(type, values)].count(kind) == len(values)
