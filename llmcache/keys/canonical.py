@@ -66,7 +66,7 @@ def _array(value: Sequence[Any], walk: Walk) -> bytes:
     return walk.rows(value) or walk.tried(value) or walk.array(value)
 
 
-def _mapping(value: Mapping[Any, Any], walk: Walk) -> bytes:
+def write_mapping(value: Mapping[Any, Any], walk: Walk) -> bytes:
     if fit.are_texts(value):
         return walk.tried(value, walk.first) or walk.object(value)
     leaves = fit.are_leaves(value)
@@ -128,7 +128,7 @@ _writers: Final[dict[type, Writer]] = {
     float: _float,
     list: _array,
     tuple: _array,
-    dict: _mapping,
+    dict: write_mapping,
     UUID: _uuid,
 }
 for _kind, _writer in _writers.items():

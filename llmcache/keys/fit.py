@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from enum import Enum, EnumMeta, EnumType
+from gc import get_referents
 from itertools import chain
 from math import isfinite
 from typing import Any, Final
@@ -27,6 +29,10 @@ _MOST_LEAVES: Final = 1 << 24
 ENDLESS: Final = "has too many parts, or contains itself"
 # More than these are not put into one list only to look at them.
 _MANY: Final = 1 << 16
+# So many are looked at together.
+_BATCH: Final = 1 << 10
+# Fewer are looked at one by one, or without counting what they hold.
+_FEW: Final = 32
 # Stands where a nest ends.
 _END: Final = object()
 UNFIT: Final = -1
@@ -36,6 +42,10 @@ SOME: Final = 16
 # By their addresses: a class may have a metaclass with a __hash__ of its own.
 _FLOATS: Final = {id(float)}
 _LEAVES: Final = {id(str), id(int), id(bool), id(type(None))}
+_CONTAINERS: Final = (dict, list, tuple)
+# Another class may say that it is one of these, if its metaclass does: orjson
+# hands on what it has made.
+_PLAIN: Final = frozenset({str, int, bool, type(None), list, tuple, dict})
 # Who asks a member for its value gets what it was given if these are as they were.
 _PLAIN_NAMES: Final = (("value", Enum), ("__llmcache_key__", None), ("__getattr__", None))
 
@@ -65,15 +75,18 @@ def unusual(value: Any, room: int, most: int = SOME) -> int:  # noqa: PLR0912
         if kind is str:
             continue
         if kind is list:
-            for item in part:
-                if type(item) is dict:
-                    for member in item.values():
-                        if type(member) is not str:
-                            others.append(member)
-                            if len(others) > _MANY:
-                                return _count_many([[value]], room + 1, most)
-                else:
-                    others.append(item)
+            if len(part) > _FEW:
+                others += _members(part)
+            else:
+                for item in part:
+                    if type(item) is dict:
+                        for member in item.values():
+                            if type(member) is not str:
+                                others.append(member)
+                    else:
+                        others.append(item)
+            if len(others) > _MANY:
+                return _count_many([[value]], room + 1, most)
         elif kind is float:
             if not isfinite(part):
                 return UNFIT
@@ -83,12 +96,73 @@ def unusual(value: Any, room: int, most: int = SOME) -> int:  # noqa: PLR0912
             if count == UNFIT:
                 return UNFIT
             found += count
-        else:
+        elif kind is not int and kind is not bool and part is not None:
             others.append(part)
-    if not others:
+    if not others or _are_plain(others, room - 3):
         return found
     count = _count(others, room - 3, most)
     return count if count == UNFIT else found + count
+
+
+def _members(items: list[Any]) -> list[Any]:
+    """Return what may be unusual among many *items* and the members of the mappings there."""
+    found: list[Any] = []
+    for start in range(0, len(items), _BATCH):
+        batch = items[start : start + _BATCH]
+        if _are_all(str, batch):
+            continue
+        mappings = batch
+        if not _are_all(dict, batch):
+            mappings = [item for item in batch if type(item) is dict]
+            found += [item for item in batch if type(item) is not dict]
+        parts = get_referents(*mappings)
+        if not _are_all(str, parts):
+            found += [part for part in parts if type(part) is not str]
+        if len(found) > _MANY:
+            break
+    return found
+
+
+def _are_all(kind: type, values: list[Any]) -> bool:
+    """Say whether all of *values* are of the class *kind*."""
+    # Those of one other class are not compared one by one.
+    if values and type(values[0]) is not kind:
+        return False
+    # An __eq__ of a metaclass may fail.
+    with suppress(Exception):
+        return [*map(type, values)].count(kind) == len(values)
+    return False
+
+
+def _are_plain(parts: list[Any], room: int) -> bool:
+    """Say whether *parts*, and all that they hold, are known to be plain JSON without floats.
+
+    The collector says what many of them hold at once, but for leaves.
+    """
+    level = parts
+    # suppress() would cost as much as a nest.
+    try:
+        for _ in range(room):
+            if len(level) > _FEW and not _are_countable(level):
+                return False
+            level = get_referents(*level)
+            if not level:
+                return _PLAIN.issuperset(map(type, parts))
+            if len(level) <= _FEW:
+                parts = parts + level
+    except Exception:  # noqa: BLE001
+        # A __hash__ of a metaclass failed.
+        return False
+    return False
+
+
+def _are_countable(level: list[Any]) -> bool:
+    """Say whether *level* holds plain JSON, and not so much that it should be counted first."""
+    return (
+        len(level) <= _BATCH
+        and _PLAIN.issuperset(map(type, level))
+        and sum([len(part) for part in level if type(part) in _CONTAINERS]) <= _MANY
+    )
 
 
 def _count(values: list[Any], room: int, most: int) -> int:  # noqa: PLR0912

@@ -258,8 +258,11 @@ def _builtin_subclass(kind: type) -> Writer | None:
 def write_subclass(value: Any, walk: Walk) -> bytes:
     kind = type(value)
     whole_of, attributes_of = walk.plan(kind, subclass_plan)
-    parts = walk.encode(whole_of(value))
-    return b"!as[%b,%b,%b]" % (class_name(kind, walk), parts, walk.record(attributes_of(value)))
+    return b"!as[%b,%b,%b]" % (
+        class_name(kind, walk),
+        walk.encode(whole_of(value)),
+        walk.record(attributes_of(value)),
+    )
 
 
 def subclass_plan(kind: type) -> tuple[Callable[[Any], Any], _Reader]:

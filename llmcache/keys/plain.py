@@ -1,14 +1,17 @@
-"""Canonical form of single texts and numbers, those included that JSON cannot spell."""
+"""Canonical form of texts and numbers, those included that JSON cannot spell."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import chain
 from math import isfinite
-from typing import Final
+from typing import Any, Final
 
 import orjson
+
+from llmcache.keys import fit
 
 _SURROGATE: Final = re.compile(b"\xed[\xa0-\xbf]")
 _dumps = orjson.dumps
@@ -37,3 +40,13 @@ def floats(values: Sequence[float]) -> bytes:
     spelled = [number(value) for value in values if not isfinite(value)]
     pieces = _dumps(values).split(b"null")
     return b"".join(chain.from_iterable(zip(pieces, [*spelled, b""], strict=True)))
+
+
+def leaves(values: list[Any]) -> list[bytes] | None:
+    """Return the canonical bytes of each of *values*, ``None`` if some are not plain leaves."""
+    if fit.are_leaves(values) and fit.are_sure_leaves(values):
+        with suppress(orjson.JSONEncodeError):
+            # No text has a line's end that is not written otherwise.
+            lines = _dumps(values, None, orjson.OPT_INDENT_2)
+            return lines[4:-2].split(b",\n  ") if values else []
+    return None

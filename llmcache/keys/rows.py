@@ -11,15 +11,17 @@ from cmath import isfinite
 from collections.abc import Iterable, Sequence
 from datetime import timedelta, timezone
 from functools import partial
+from itertools import chain, islice
 from typing import Any, Final
 
 import orjson
 
 from llmcache.attributes import reader_of
 from llmcache.keys import objects, values
-from llmcache.keys.classes import held_name
-from llmcache.keys.fit import has_plain_value, member_value
-from llmcache.keys.plain import text
+from llmcache.keys.canonical import write_mapping
+from llmcache.keys.classes import class_name
+from llmcache.keys.fit import are_texts, has_plain_value, member_value
+from llmcache.keys.plain import leaves, text
 from llmcache.keys.walk import Walk, writes_rows
 
 _dumps = orjson.dumps
@@ -32,20 +34,42 @@ def _between(head: bytes, forms: Iterable[bytes], tail: bytes) -> bytes:
     return head + (tail + b"," + head).join(forms) + tail
 
 
+def _of_class(tag: bytes, kind: type, parts: list[Any], tail: bytes, walk: Walk) -> bytes:
+    """Return each of *parts* between its class and *tail*; the first names it for all others."""
+    first, again = (b"%b[%b," % (tag, class_name(kind, walk)) for _ in range(2))
+    return first + _between(again, walk.forms(parts), tail).removeprefix(again)
+
+
 def _dates(items: Sequence[Any], walk: Walk) -> bytes:
     return b"!date" + _dumps(items)[1:-1].replace(b",", b",!date")
 
 
 def _moments(tag: bytes, items: Sequence[Any], walk: Walk) -> bytes | None:
-    """Write times that have the same zone, which orjson must not round."""
-    zone = items[0].tzinfo
-    if zone is not None and (type(zone) is not timezone or zone.utcoffset(None) % _MINUTE):
+    zones = {id(item.tzinfo): item.tzinfo for item in items}
+    folds = {item.fold for item in items}
+    if not all(map(_is_settled, zones.values())):
         return None
-    for item in items:
-        if item.fold or item.tzinfo is not zone:
-            return None
-    tail = b",0,%b]" % values.zone_form(zone, zone and zone.tzname(None))
-    return _between(tag + b"[", _dumps(items)[1:-1].split(b","), tail)
+    tails = {key: values.zone_form(zone, zone and zone.tzname(None)) for key, zone in zones.items()}
+    if len(zones) == 1 and folds == {0} and all(map(_has_minutes, zones.values())):
+        tail = b",0,%b]" % tails.popitem()[1]
+        return _between(tag + b"[", _dumps(items)[1:-1].split(b","), tail)
+    texts = _dumps([item.isoformat() for item in items])[1:-1].split(b",")
+    return b",".join(
+        [
+            b"%b[%b,%d,%b]" % (tag, text, item.fold, tails[id(item.tzinfo)])
+            for text, item in zip(texts, items, strict=True)
+        ]
+    )
+
+
+def _is_settled(zone: Any) -> bool:
+    """Say whether what names a zone is the same at all times."""
+    return zone is None or type(zone) is timezone or values.is_zone_info(zone)
+
+
+def _has_minutes(zone: Any) -> bool:
+    """Say whether orjson spells the times of a zone without rounding."""
+    return zone is None or (type(zone) is timezone and not zone.utcoffset(None) % _MINUTE)
 
 
 def _timedeltas(items: Sequence[Any], walk: Walk) -> bytes:
@@ -74,6 +98,33 @@ def _tagged(tag: bytes, pairs: list[tuple[Any, Any]]) -> bytes:
     return _dumps(pairs)[1:-1].replace(b"[", tag)
 
 
+def _sets(tag: bytes, items: Sequence[Any], walk: Walk) -> bytes | None:
+    # They may change while they are written.
+    sets = [*map(list, items)]
+    forms = leaves([*chain.from_iterable(sets)])
+    if forms is None:
+        return None
+    form = iter(forms)
+    return _between(tag, [b",".join(sorted(islice(form, len(item)))) for item in sets], b"]")
+
+
+def _mappings(items: Sequence[Any], walk: Walk) -> bytes | None:
+    if are_texts(items[0]):
+        return None
+    members = [[*item.items()] for item in items]
+    keys = leaves([key for pairs in members for key, _ in pairs])
+    forms = leaves([value for pairs in members for _, value in pairs])
+    if keys is None or forms is None:
+        return None
+    pair = zip(keys, forms, strict=True)
+    mappings = [sorted(islice(pair, len(pairs))) for pairs in members]
+    # JSON spells what has but texts for keys: a quotation mark comes before all other keys.
+    if not all(pairs and not pairs[-1][0].startswith(b'"') for pairs in mappings):
+        return None
+    spelled = [b"],[".join([b"%b,%b" % pair for pair in pairs]) for pairs in mappings]
+    return _between(b"!map[[", spelled, b"]]")
+
+
 def _paths(items: Sequence[Any], walk: Walk) -> bytes:
     head = values.path_form(type(items[0]), "")[: -len(b'""]')]
     return _between(head, walk.forms([str(item) for item in items]), b"]")
@@ -89,17 +140,13 @@ def _instances(items: Sequence[Any], walk: Walk) -> bytes | None:
     kind = type(items[0])
     read = walk.plan(kind, objects.state_reader)
     states = [read(item) for item in items]
-    if not all(states) or not (name := held_name(kind, walk)):
-        return None
-    return _between(b"!object[%b," % name, walk.forms(states), b"]")
+    return _of_class(b"!object", kind, states, b"]", walk) if all(states) else None
 
 
-def _structs(items: Sequence[Any], walk: Walk) -> bytes | None:
+def _structs(items: Sequence[Any], walk: Walk) -> bytes:
     kind = type(items[0])
-    if not (name := held_name(kind, walk)):
-        return None
     states = list(map(walk.plan(kind, reader_of), items))
-    return _between(b"!object[%b," % name, walk.forms(states), b"]")
+    return _of_class(b"!object", kind, states, b"]", walk)
 
 
 def _models(items: Sequence[Any], walk: Walk) -> bytes | None:
@@ -112,17 +159,15 @@ def _models(items: Sequence[Any], walk: Walk) -> bytes | None:
         return None
     if more or any(own.keys() != known.keys() for own in fields):
         return None
-    if not (name := held_name(kind, walk)):
-        return None
-    return _between(b"!model[%b," % name, walk.forms(fields), b",{},{}]")
+    return _of_class(b"!model", kind, fields, b",{},{}]", walk)
 
 
 def _subclasses(items: Sequence[Any], walk: Walk) -> bytes | None:
     kind = type(items[0])
     whole_of, attributes_of = walk.plan(kind, objects.subclass_plan)
-    if any(map(attributes_of, items)) or not (name := held_name(kind, walk)):
+    if any(map(attributes_of, items)):
         return None
-    return _between(b"!as[%b," % name, walk.forms([whole_of(item) for item in items]), b",{}]")
+    return _of_class(b"!as", kind, [whole_of(item) for item in items], b",{}]", walk)
 
 
 def _scalars(items: Sequence[Any], walk: Walk) -> bytes | None:
@@ -143,6 +188,9 @@ for _writer, _rows in (
     (values.write_bytes, partial(_digests, "!bytes")),
     (values.write_bytearray, partial(_digests, "!bytearray")),
     (values.write_path, _paths),
+    (values.write_set, partial(_sets, b"!set[")),
+    (values.write_frozenset, partial(_sets, b"!frozenset[")),
+    (write_mapping, _mappings),
     (objects.write_member, _members),
     (objects.write_instance, _instances),
     (objects.write_struct, _structs),

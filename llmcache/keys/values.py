@@ -56,11 +56,11 @@ def shape_form(shape: Iterable[int]) -> bytes:
     return b"[%b]" % b",".join([b"%d" % length for length in shape])
 
 
-def _set(value: Iterable[Any], walk: Walk) -> bytes:
+def write_set(value: Iterable[Any], walk: Walk) -> bytes:
     return b"!set" + _unordered(value, walk)
 
 
-def _frozenset(value: Iterable[Any], walk: Walk) -> bytes:
+def write_frozenset(value: Iterable[Any], walk: Walk) -> bytes:
     return b"!frozenset" + _unordered(value, walk)
 
 
@@ -97,12 +97,17 @@ def zone_form(zone: Any, name: str | None) -> bytes:
         return b"null"
     if type(zone) is timezone:
         return b'["timezone",%b]' % text(name or "")
-    zones: Any = sys.modules.get("zoneinfo")
-    if zones is not None and type(zone) is zones.ZoneInfo:
+    if is_zone_info(zone):
         if zone.key is None:
             raise UncacheableArgument("has a time zone without a key")
         return b'["ZoneInfo",%b]' % text(zone.key)
     return b"[%b,%b]" % (text(qualified(type(zone))), b"null" if name is None else text(name))
+
+
+def is_zone_info(zone: Any) -> bool:
+    """Say whether a zone is one of the standard library's, by its key."""
+    zones: Any = sys.modules.get("zoneinfo")
+    return zones is not None and type(zone) is zones.ZoneInfo
 
 
 def write_timedelta(value: timedelta, walk: Walk) -> bytes:
@@ -178,8 +183,8 @@ _leaves: Final[dict[type, Writer]] = {
     memoryview: _memoryview,
 }
 _writers: Final[dict[type, Writer]] = {
-    set: _set,
-    frozenset: _frozenset,
+    set: write_set,
+    frozenset: write_frozenset,
     range: _range,
     slice: _slice,
     re.Pattern: _pattern,

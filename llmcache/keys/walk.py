@@ -15,7 +15,7 @@ from llmcache.attributes import module_of, per_class, qualname_of
 from llmcache.errors import UncacheableArgument
 from llmcache.keys import fit
 from llmcache.keys.fit import MAX_DEPTH, UNFIT, is_sure, unusual
-from llmcache.keys.plain import floats
+from llmcache.keys.plain import floats, leaves
 
 # How far down a walk tries orjson on the lists and mappings that it comes by.
 _TRIES: Final = 5
@@ -282,12 +282,7 @@ class Walk:
         """Return the canonical bytes of each of *values*, which have no order."""
         values = [*values]
         if fit.are_leaves(values):
-            if fit.are_sure_leaves(values):
-                with suppress(orjson.JSONEncodeError):
-                    # No text has a line's end that is not written otherwise.
-                    lines = _dumps(values, None, orjson.OPT_INDENT_2)
-                    return lines[4:-2].split(b",\n  ") if values else []
-            return self.parts(values, str)
+            return leaves(values) or self.parts(values, str)
         return [self.apart("[…]", value) for value in values]
 
     def record(self, members: Mapping[str, Any]) -> bytes:

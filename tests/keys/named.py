@@ -357,6 +357,16 @@ class Kitchen:
         return door
 
 
+class Cook:
+    """Is called itself."""
+
+    def __init__(self, name: Any) -> None:
+        self.name = name
+
+    def __call__(self, dish: Any) -> Any:
+        return self.name, dish
+
+
 def local_function(word: Any) -> Callable[..., Any]:
     def inner(prompt: str) -> Any:
         return word, prompt
@@ -395,6 +405,13 @@ def local_data() -> Any:
 def local_model() -> Any:
     class Inner(pydantic.BaseModel):
         value: int
+
+    return Inner
+
+
+def local_items() -> Any:
+    class Inner(list[Any]):
+        pass
 
     return Inner
 

@@ -24,16 +24,36 @@ def call_key(
     ignore: tuple[str, ...] = ("request_id",),
     secret: bytes | None = None,
     owner: Any = None,
+    key: Any = None,
+    shown: bool = False,
 ) -> str:
-    """Return the key of a call of *function*, which has a cache with these options."""
+    """Return the key of a call of *function*, which has a cache with these options.
+
+    Args:
+        function: what has the cache.
+        args: what it is called with, but for *owner*.
+        kwargs: likewise.
+        name: as the cache has it, like all that follow but the last.
+        version: likewise.
+        ignore: likewise.
+        secret: likewise.
+        owner: what a method is bound to, or a callable object.
+        key: likewise.
+        shown: whether *key* is given *owner*.
+    """
     whole = arguments(function, args, kwargs, (), without_first=owner is not None)
     bound = arguments(function, args, kwargs, ignore, without_first=owner is not None)
     streams = True in (whole.get("stream") is True, whole.get("**", {}).get("stream") is True)
     lines = [f"llmcache/1 {'stream' if streams else 'call'}"]
     lines.append(hashlib.sha256(identity(function, name, version).encode()).hexdigest())
-    if owner is not None:
+    if owner is not None and not shown:
         lines.append(owner_form(owner))
-    data = "\n".join([*lines, spell(bound, Place())]).encode()
+    if key is None:
+        lines.append(spell(bound, Place()))
+    else:
+        returned = key(owner, *args, **kwargs) if shown else key(*args, **kwargs)
+        lines.append(f"!key{spell(returned, Place())}")
+    data = "\n".join(lines).encode()
     if secret is not None:
         return hmac.new(secret, data, "sha256").hexdigest()
     return hashlib.sha256(data).hexdigest()

@@ -107,3 +107,48 @@ def test_a_call_of_a_method_has_the_key_of_the_specification(word: Any, asked: A
         cached = llm_cached(named.Kitchen.cook)
         expected = call_key(named.Kitchen.cook, (asked,), {}, owner=kitchen)
         assert cached.__get__(kitchen, type(kitchen)).cache.key(asked) == expected
+
+
+def words(*args: Any, **kwargs: Any) -> Any:
+    return [args, kwargs]
+
+
+@settings(max_examples=200, suppress_health_check=list(HealthCheck))
+@given(signatures(), arguments, values, st.sampled_from([None, b"a secret of bytes"]))
+def test_a_key_function_says_what_counts_as_the_specification_has_it(
+    signature: inspect.Signature, call: Any, returned: Any, secret: bytes | None
+) -> None:
+    args, kwargs = call
+    assume(list(signature.parameters) != ["request_id"])
+    assume(takes(signature, args, kwargs))
+
+    def complete(*args: Any, **kwargs: Any) -> str:
+        raise NotImplementedError
+
+    complete.__signature__ = signature  # type: ignore[attr-defined]
+    for key in (words, lambda *args, **kwargs: returned):
+        name = f"said {next(numbers)}"
+        cached = llm_cached(name=name, key=key, secret=secret)(complete)
+        expected = call_key(complete, args, kwargs, name=name, key=key, secret=secret)
+        assert cached.cache.key(*args, **kwargs) == expected
+
+
+@settings(max_examples=50)
+@given(values, values)
+def test_a_key_function_of_a_method_is_given_the_owner(word: Any, asked: Any) -> None:
+    def said(owner: Any, *args: Any) -> Any:
+        return [owner.__class__.__name__, vars(owner), args]
+
+    for kitchen in (named.Kitchen(word), named.Restaurant(word)):
+        cached = llm_cached(named.Kitchen.cook, key=said)
+        expected = call_key(named.Kitchen.cook, (asked,), {}, owner=kitchen, key=said, shown=True)
+        assert cached.__get__(kitchen, type(kitchen)).cache.key(asked) == expected
+
+
+@settings(max_examples=50)
+@given(values, values)
+def test_a_key_function_of_a_callable_object_is_not_given_it(word: Any, asked: Any) -> None:
+    cook = named.Cook(word)
+    for key in (None, words):
+        expected = call_key(named.Cook.__call__, (asked,), {}, owner=cook, key=key)
+        assert llm_cached(cook, key=key).cache.key(asked) == expected

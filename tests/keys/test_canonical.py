@@ -3,8 +3,10 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import enum
+import math
 import pathlib
 import typing
+import zoneinfo
 from decimal import Decimal
 from fractions import Fraction
 
@@ -402,3 +404,41 @@ def test_a_schema_of_a_model_that_is_rebuilt_is_made_again() -> None:
     Model.__doc__ = "Another."
     Model.model_rebuild(force=True)
     assert canonical(Model) != before
+
+
+@pytest.mark.parametrize(
+    ("items", "form"),
+    [
+        ([{2, 10, 1}, set()], b"!set[1,10,2],!set[]"),
+        ([frozenset({"b", "a"}), frozenset({None})], b'!frozenset["a","b"],!frozenset[null]'),
+        ([{1}, {b"a"}], None),
+        ([{1}, {math.nan}], None),
+        ([{2: "a", 1: "b"}, {True: 1.5}], b'!map[[1,"b"],[2,"a"]],!map[[true,1.5]]'),
+        ([{1: "a", "1": "b"}], b'!map[["1","b"],[1,"a"]]'),
+        ([{1: "a"}, {"1": "a"}, {}], b'!map[[1,"a"]],{"1":"a"},{}'),
+        ([{1: {2}}, {1: [3]}], b"!map[[1,!set[2]]],!map[[1,[3]]]"),
+        ([{1: 2}, {b"a": 3}], None),
+        ([1 + 2j, complex("nan")], None),
+    ],
+)
+def test_many_containers_are_written_as_each_of_them_is(
+    items: list[typing.Any], form: bytes | None
+) -> None:
+    assert form in {None, b",".join(map(canonical, items))}
+    expected = b",".join([canonical(item) for item in items] * 20)
+    assert canonical(items * 20) == b"[%b]" % expected
+
+
+@pytest.mark.parametrize("kind", [dt.datetime, dt.time])
+def test_many_times_of_several_zones_are_written_as_each_of_them_is(kind: typing.Any) -> None:
+    moment = dt.datetime(1890, 10, 26, 2, 30)
+    zones = [
+        *(None, dt.UTC, dt.timezone(dt.timedelta(seconds=40)), named.Zone()),
+        *map(zoneinfo.ZoneInfo, ("Europe/Berlin", "UTC")),
+    ]
+    times = [moment.replace(tzinfo=zone, fold=fold) for zone in zones for fold in (0, 1)]
+    if kind is dt.time:
+        times = [time.timetz() for time in times]
+    for some in (times, times[:6], times[:1], times[8:], times[8:9], times[4:5], times[7:8]):
+        expected = b",".join([canonical(time) for time in some] * 10)
+        assert canonical(some * 10) == b"[%b]" % expected

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, Union
 import anthropic
 import numpy as np
 import openai
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
@@ -78,13 +79,19 @@ zones = st.one_of(
     st.builds(dt.timezone, offsets, texts),
     st.just(named.Zone()),
 )
-moments = st.times(timezones=zones) | st.datetimes(
-    dt.datetime(2, 1, 1), dt.datetime(9998, 1, 1), timezones=zones
-)
+settled = st.none() | st.timezones() | st.builds(dt.timezone, offsets)
+MIN, MAX = dt.datetime(2, 1, 1), dt.datetime(9998, 1, 1)
+moments = st.times(timezones=zones) | st.datetimes(MIN, MAX, timezones=zones)
+
+
+def having_fold(moment: Any, fold: int) -> Any:
+    return moment.replace(fold=fold)
+
+
 dates = st.one_of(
     st.dates(),
     st.timedeltas(),
-    st.builds(lambda moment, fold: moment.replace(fold=fold), moments, st.integers(0, 1)),
+    st.builds(having_fold, moments, st.integers(0, 1)),
 )
 paths = st.builds(
     lambda kind, text: kind(text),
@@ -301,10 +308,17 @@ clients = st.one_of(
 )
 resources = clients.map(lambda client: [client, getattr(client, "chat", client)])
 
+LOCAL_CLASS, LOCAL_DATA, LOCAL_MODEL = (
+    named.local_class(None),
+    named.local_data(),
+    named.local_model(),
+)
+LOCAL_ITEMS = named.local_items()
 pieces = atoms | st.lists(atoms, max_size=3) | st.dictionaries(texts, atoms, max_size=3)
 zoned = st.sampled_from(
     [dt.UTC, dt.timezone(dt.timedelta(hours=-3.5), "here"), dt.timezone(dt.timedelta(seconds=40))]
 ).map(lambda zone: st.datetimes(timezones=st.just(zone)))
+numbered = pieces | st.sampled_from([named.tool, *named.twice, LOCAL_CLASS, LOCAL_DATA])
 kinds = st.sampled_from(
     [
         *(st.dates(), st.times(), st.datetimes(), moments, dates, st.timedeltas()),
@@ -323,6 +337,17 @@ kinds = st.sampled_from(
         *(st.dictionaries(keys, pieces, max_size=3) for keys in (st.integers(), floats, atoms)),
         st.dictionaries(atoms, pieces, max_size=3).map(named.Table),
         st.builds(named.local_class, st.none()).map(lambda kind: kind(1)),
+        *(st.builds(kind, numbered) for kind in (LOCAL_CLASS, LOCAL_DATA)),
+        st.lists(numbered, max_size=2).map(LOCAL_ITEMS),
+        st.builds(LOCAL_MODEL.model_construct, value=numbered),
+        st.builds(named.Box[LOCAL_MODEL].model_construct, item=numbered),
+        *(st.sets(part, max_size=3) for part in (st.integers(), texts, floats, hashable)),
+        *(st.frozensets(part, max_size=3) for part in (st.booleans(), texts, atoms)),
+        *(st.dictionaries(st.integers(), part, min_size=1, max_size=3) for part in (texts, huge)),
+        st.dictionaries(texts | st.integers(), st.none(), min_size=1, max_size=2),
+        *(st.datetimes(MIN, MAX, timezones=zone) for zone in (zones, settled)),
+        st.builds(having_fold, st.datetimes(MIN, MAX, timezones=settled), st.integers(0, 1)),
+        *(st.times(timezones=zone) for zone in (zones, settled)),
     ]
 )
 alike = opaque((kinds | zoned).flatmap(lambda kind: st.lists(kind, min_size=17, max_size=19)))
@@ -347,6 +372,13 @@ def test_many_values_of_one_class_have_the_bytes_of_the_specification(
     items: list[Any], *, within: bool
 ) -> None:
     value = {"items": items, "more": [items, 1]} if within else items
+    assert canonical(value) == reference(value)
+
+
+@pytest.mark.parametrize("count", [1, 20])
+def test_a_class_has_its_number_before_what_its_instances_hold(count: int) -> None:
+    function = named.twice[0]
+    value = [LOCAL_ITEMS([function]) for _ in range(count)] + [function]
     assert canonical(value) == reference(value)
 
 
