@@ -226,9 +226,10 @@ class FakeServer(InThread):
         while command := await reader.read(1 << 16):
             if greetings := command.count(b"SETINFO"):
                 greeted += greetings
-                writer.write(b"+OK\r\n" * greetings)
-                if greeted == GREETINGS and self.farewell is not None:
-                    writer.write(self.farewell)
+                ends = greeted == GREETINGS and self.farewell is not None
+                # Both at once: nobody must have found the connection usable in between.
+                writer.write(b"+OK\r\n" * greetings + (self.farewell or b"") * ends)
+                if ends:
                     return
                 continue
             self.commands.append(command)

@@ -76,7 +76,7 @@ def class_name(kind: type, walk: Walk) -> bytes:
     if generic.get("origin"):
         arguments = [walk.encode(argument) for argument in generic["args"]]
         return b"!generic[%b]" % b",".join([class_name(generic["origin"], walk), *arguments])
-    if name := held_name(kind, walk):
+    if name := _held_name(kind, walk):
         return name
     module, qualname = full_name(kind)
     name = text(f"{module}:{qualname}")
@@ -102,15 +102,8 @@ def _parameters_of(kind: type) -> dict[str, Any]:
     return namespace_of(kind).get("__pydantic_generic_metadata__") or {}
 
 
-def held_name(kind: type, walk: Walk) -> bytes | None:
-    """Return the name under which a module holds a class, ``None`` if none does.
-
-    A parametrised model is known by its parts, wherever pydantic has put it.
-    """
-    if name := walk.names.get(id(kind)):
-        return name
-    if _parameters_of(kind).get("origin"):
-        return None
+def _held_name(kind: type, walk: Walk) -> bytes | None:
+    """Return the name under which a module holds a class, ``None`` if none does."""
     module, qualname = full_name(kind)
     if not holds(module, qualname, kind):
         return None
