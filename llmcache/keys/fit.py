@@ -109,7 +109,7 @@ def _members(items: list[Any]) -> list[Any]:
     found: list[Any] = []
     for start in range(0, len(items), _BATCH):
         batch = items[start : start + _BATCH]
-        if _are_all(str, batch):
+        if _are_all(str, batch) or _are_texts_by_name(batch):
             continue
         mappings = batch
         if not _are_all(dict, batch):
@@ -121,6 +121,17 @@ def _members(items: list[Any]) -> list[Any]:
         if len(found) > _MANY:
             break
     return found
+
+
+def _are_texts_by_name(values: list[Any]) -> bool:
+    """Say whether all of *values* are members of one enum, and texts to whoever asks them."""
+    kind = type(values[0])
+    return (
+        type(kind) is EnumType
+        and has_plain_value(kind)
+        and _are_all(kind, values)
+        and _are_all(str, [member._value_ for member in values])
+    )
 
 
 def _are_all(kind: type, values: list[Any]) -> bool:

@@ -39,7 +39,7 @@ from llmcache.keys.classes import class_name
 from llmcache.keys.fit import is_enum, member_value
 from llmcache.keys.plain import text
 from llmcache.keys.sources import sets_attributes
-from llmcache.keys.values import digest, is_path_class, path_form, shape_form
+from llmcache.keys.values import data_form, is_path_class, path_form, shape_form
 from llmcache.keys.walk import Walk, Writer, describe, finds, finds_first, qualified, writes
 
 T = TypeVar("T")
@@ -219,13 +219,13 @@ def _array_parts(value: Any, walk: Walk) -> bytes:
     shape, dtype = shape_form(value.shape), text(kind.str)
     if kind.hasobject:
         return b"!ndarray[%b,%b,%b]" % (dtype, shape, walk.encode(value.tolist()))
-    return b"!ndarray[%b,%b,%b]" % (dtype, shape, digest(value.tobytes()))
+    return b"!ndarray[%b,%b,%b]" % (dtype, shape, data_form(value.tobytes()))
 
 
 def write_scalar(value: Any, walk: Walk) -> bytes:
     if value.dtype.names is not None:
         raise UncacheableArgument("is a structured numpy scalar")
-    return b"!numpy[%b,%b]" % (text(value.dtype.str), digest(value.tobytes()))
+    return b"!numpy[%b,%b]" % (text(value.dtype.str), data_form(value.tobytes()))
 
 
 def _record_parts(value: Any, walk: Walk) -> bytes:

@@ -6,7 +6,6 @@ is most of what it costs. Whatever cannot be written so is left to the walk.
 
 from __future__ import annotations
 
-import hashlib
 from cmath import isfinite
 from collections.abc import Iterable, Sequence
 from datetime import timedelta, timezone
@@ -20,12 +19,11 @@ from llmcache.attributes import reader_of
 from llmcache.keys import objects, values
 from llmcache.keys.canonical import write_mapping
 from llmcache.keys.classes import class_name
-from llmcache.keys.fit import are_texts, has_plain_value, member_value
+from llmcache.keys.fit import are_texts, has_plain_value
 from llmcache.keys.plain import leaves, text
 from llmcache.keys.walk import Walk, writes_rows
 
 _dumps = orjson.dumps
-_sha256 = hashlib.sha256
 _MINUTE: Final = timedelta(minutes=1)
 
 
@@ -83,8 +81,8 @@ def _decimals(items: Sequence[Any], walk: Walk) -> bytes:
     return f'!decimal"{joined}"'.encode()
 
 
-def _digests(tag: str, items: Sequence[Any], walk: Walk) -> bytes:
-    joined = f'",{tag}"'.join([_sha256(item).hexdigest() for item in items])
+def _data(tag: str, items: Sequence[Any], walk: Walk) -> bytes:
+    joined = f'",{tag}"'.join([*map(values.hex_of, items)])
     return f'{tag}"{joined}"'.encode()
 
 
@@ -133,7 +131,7 @@ def _paths(items: Sequence[Any], walk: Walk) -> bytes:
 def _members(items: Sequence[Any], walk: Walk) -> bytes | None:
     if not has_plain_value(type(items[0])):
         return None
-    return b",".join(walk.forms([member_value(item) for item in items]))
+    return b",".join(walk.forms([item._value_ for item in items]))
 
 
 def _instances(items: Sequence[Any], walk: Walk) -> bytes | None:
@@ -174,8 +172,8 @@ def _scalars(items: Sequence[Any], walk: Walk) -> bytes | None:
     # Those of other types have as many bytes as they need.
     if items[0].dtype.kind not in "biufc":
         return None
-    digests = [b'"%b"' % _sha256(item.tobytes()).hexdigest().encode() for item in items]
-    return _between(b"!numpy[%b," % text(items[0].dtype.str), digests, b"]")
+    forms = [values.data_form(item.tobytes()) for item in items]
+    return _between(b"!numpy[%b," % text(items[0].dtype.str), forms, b"]")
 
 
 for _writer, _rows in (
@@ -185,8 +183,8 @@ for _writer, _rows in (
     (values.write_timedelta, _timedeltas),
     (values.write_decimal, _decimals),
     (values.write_complex, _complexes),
-    (values.write_bytes, partial(_digests, "!bytes")),
-    (values.write_bytearray, partial(_digests, "!bytearray")),
+    (values.write_bytes, partial(_data, "!bytes")),
+    (values.write_bytearray, partial(_data, "!bytearray")),
     (values.write_path, _paths),
     (values.write_set, partial(_sets, b"!set[")),
     (values.write_frozenset, partial(_sets, b"!frozenset[")),

@@ -23,6 +23,7 @@ _dumps = orjson.dumps
 
 # str() asks the current context how to write the exponent.
 decimal_text: Final = Context(capitals=1).to_sci_string
+_DIGEST: Final = hashlib.sha256().digest_size
 _PATHS: Final = ("PurePosixPath", "PosixPath", "PureWindowsPath", "WindowsPath")
 _CONSTANTS: Final = {
     type(...): b'!constant"Ellipsis"',
@@ -30,17 +31,22 @@ _CONSTANTS: Final = {
 }
 
 
-def digest(data: bytes | bytearray | memoryview) -> bytes:
-    """Return the canonical text of the SHA-256 of *data*."""
-    return b'"%b"' % hashlib.sha256(data).hexdigest().encode()
+def hex_of(data: bytes | bytearray) -> str:
+    """Return *data* in hex, or its SHA-256 unless that is longer: no two are of one length."""
+    return data.hex() if len(data) < _DIGEST else hashlib.sha256(data).hexdigest()
+
+
+def data_form(data: bytes | bytearray) -> bytes:
+    """Return the canonical text that stands for *data*."""
+    return b'"%b"' % hex_of(data).encode()
 
 
 def write_bytes(value: bytes, walk: Walk) -> bytes:
-    return b"!bytes" + digest(value)
+    return b"!bytes" + data_form(value)
 
 
 def write_bytearray(value: bytearray, walk: Walk) -> bytes:
-    return b"!bytearray" + digest(value)
+    return b"!bytearray" + data_form(value)
 
 
 def _memoryview(value: memoryview, walk: Walk) -> bytes:
@@ -48,7 +54,7 @@ def _memoryview(value: memoryview, walk: Walk) -> bytes:
         shape, data = shape_form(value.shape or ()), value.tobytes()
     except ValueError:
         raise UncacheableArgument("is a memoryview that was released") from None
-    return b"!memoryview[%b,%b,%b]" % (text(value.format), shape, digest(data))
+    return b"!memoryview[%b,%b,%b]" % (text(value.format), shape, data_form(data))
 
 
 def shape_form(shape: Iterable[int]) -> bytes:

@@ -87,8 +87,8 @@ def tag(name: str, value: str) -> str:
     return f"!{name}{value}"
 
 
-def sha256(data: bytes) -> str:
-    return quoted(hashlib.sha256(data).hexdigest())
+def in_hex(data: bytes) -> str:
+    return quoted(data.hex() if len(data) <= 31 else hashlib.sha256(data).hexdigest())
 
 
 def integer(value: int) -> str:
@@ -177,7 +177,7 @@ def mapping(value: dict[Any, Any], place: Place) -> str:
 
 def view(value: memoryview) -> str:
     try:
-        parts = [text(value.format), listed(value.shape, Place()), sha256(value.tobytes())]
+        parts = [text(value.format), listed(value.shape, Place()), in_hex(value.tobytes())]
     except ValueError as error:
         raise Refused("released") from error
     return tag("memoryview", "[" + ",".join(parts) + "]")
@@ -207,14 +207,14 @@ def array(value: np.ndarray, place: Place) -> str:
     if value.dtype.names is not None:
         fields = [f"[{text(name)},{array(value[name], place)}]" for name in value.dtype.names]
         return tag("record", f"[{shape},[{','.join(fields)}]]")
-    last = spell(value.tolist(), place) if value.dtype == object else sha256(value.tobytes())
+    last = spell(value.tolist(), place) if value.dtype == object else in_hex(value.tobytes())
     return tag("ndarray", f"[{text(value.dtype.str)},{shape},{last}]")
 
 
 def scalar(value: np.generic) -> str:
     if value.dtype.names is not None:
         raise Refused("holds others")
-    return tag("numpy", f"[{text(value.dtype.str)},{sha256(value.tobytes())}]")
+    return tag("numpy", f"[{text(value.dtype.str)},{in_hex(value.tobytes())}]")
 
 
 def attributes(value: Any) -> dict[str, Any]:
@@ -289,8 +289,8 @@ ATOMS: dict[type, Any] = {
     float: number,
     str: text,
     uuid.UUID: lambda value: text(str(value)),
-    bytes: lambda value: tag("bytes", sha256(value)),
-    bytearray: lambda value: tag("bytearray", sha256(bytes(value))),
+    bytes: lambda value: tag("bytes", in_hex(value)),
+    bytearray: lambda value: tag("bytearray", in_hex(bytes(value))),
     memoryview: view,
     dt.date: lambda value: tag("date", text(value.isoformat())),
     dt.time: moment,

@@ -66,7 +66,7 @@ NAN, INF = float("nan"), float("inf")
 UTC, BERLIN, PARIS = dt.timezone.utc, ZoneInfo("Europe/Berlin"), ZoneInfo("Europe/Paris")
 HOUR = dt.timezone(dt.timedelta(hours=1))
 ID = uuid.UUID("0123abcd-0123-4567-89ab-0123456789ab")
-HELLO = hashlib.sha256(b"hello").hexdigest()
+HELLO = b"hello".hex()
 
 
 class Paint(enum.Enum):
