@@ -216,11 +216,7 @@ def dictionary_reader(kind: type) -> Callable[[Any], dict[str, Any]]:
         return lambda value: {}
     get = _class_names(lineage(kind)[place])["__dict__"].__get__
 
-    def read(value: Any) -> dict[str, Any]:
-        state = get(value, kind)
-        return state if type(state) is dict else {}
-
-    return read
+    return lambda value: _plain(get(value, kind))
 
 
 # What is kept for a class must not keep the class: descriptors would.
@@ -252,5 +248,12 @@ def dictionary_of(value: Any) -> dict[str, Any]:
     place = _place_of_dictionary(kind)
     if place is None:
         return {}
-    state = _class_names(lineage(kind)[place])["__dict__"].__get__(value, kind)
-    return state if type(state) is dict else {}
+    return _plain(_class_names(lineage(kind)[place])["__dict__"].__get__(value, kind))
+
+
+def _plain(state: Any) -> dict[str, Any]:
+    """Return what a ``__dict__`` holds: itself, or a copy if it is of a class of somebody's own."""
+    if type(state) is dict:
+        return state
+    # What looks attributes up does not ask that class either.
+    return dict(dict.items(state)) if inherits(type(state), dict) else {}

@@ -1,13 +1,29 @@
 from __future__ import annotations
 
 import pathlib
+from collections import OrderedDict
+from dataclasses import dataclass
 
-from llmcache.attributes import attributes_of, namespace_of
+import pytest
+
+import llmcache.keys.request  # noqa: F401
+from llmcache.attributes import attributes_of, dictionary_of, namespace_of
+from llmcache.codec.tree import decode, encode, same
+from llmcache.keys.canonical import canonical
 from llmcache.keys.names import public_module
 
 
 class Slotted:
     __slots__ = ("one", "two")
+
+
+class Shy(dict):
+    """A mapping that shows nothing of what it holds."""
+
+    def __iter__(self):
+        raise ValueError
+
+    items = keys = values = __len__ = __iter__
 
 
 class Bare:
@@ -22,6 +38,25 @@ def test_slots_without_a_value_or_a_place_are_no_attributes():
     value.one = 1
     assert attributes_of(value) == {"one": 1}
     assert attributes_of(Bare()) == {}
+
+
+@dataclass
+class Held:
+    model: str
+
+
+def held(kind, model):
+    value = Held(model)
+    value.__dict__ = kind(value.__dict__)
+    return value
+
+
+@pytest.mark.parametrize("kind", [dict, OrderedDict, Shy])
+def test_what_holds_the_attributes_may_be_of_any_class(kind):
+    value = held(kind, "small")
+    assert attributes_of(value) == dictionary_of(value) == {"model": "small"}
+    assert canonical(value) != canonical(held(kind, "large"))
+    assert same(decode(*encode(value)), value)
 
 
 def test_only_modules_and_classes_have_namespaces():

@@ -33,6 +33,8 @@ _SLOTS: Final = (
 )
 _MOST: Final = 64
 """Validators of more models than this take long to make: what is shared is made again."""
+_MOST_FIELDS: Final = 4096
+"""Likewise of more fields altogether."""
 _FEW: Final = 64
 """Plain values that cannot nest as deep as pydantic stops reading."""
 _SLOW: Final = b"\\" + bytes(range(0x80, 0x100))
@@ -100,7 +102,7 @@ class _RecordWriter(TreeWriter):
         super().__init__(ways)
         self._models = 0
         self._items = 0
-        self._sizes: dict[int, int] = {}
+        self._sizes: dict[int, tuple[int, int]] = {}
 
     def is_quick(self, tree: bytes) -> bool:
         """Say whether pydantic reads *tree* quicker than orjson: while it is mostly models."""
@@ -136,20 +138,23 @@ class _RecordWriter(TreeWriter):
             record[TAG] = self.write(private)
         elif record.keys() == given:
             shape[3] = None
-        size = 1 + sum(self._sizes[_place_of(reader)] for reader in readers.values())
-        if size > _MOST:
+        places = [_place_of(reader) for reader in readers.values()]
+        size = 1 + sum(self._sizes[place][0] for place in places)
+        count = len(attributes) + sum(self._sizes[place][1] for place in places)
+        if size > _MOST or count > _MOST_FIELDS:
             raise NoRecord
         place = self._place(shape)
-        self._sizes[place] = size
+        self._sizes[place] = size, count
         self._models += 1
         return place, record
 
 
 class _Part(NamedTuple):
-    """What pydantic makes the models of one shape by, and how many models it consists of."""
+    """What pydantic makes the models of one shape by, and how many models and fields it has."""
 
     schema: _Schema
     size: int
+    fields: int
 
 
 def _part_for(shape: Shape, parts: list[_Part]) -> _Part:
@@ -159,8 +164,9 @@ def _part_for(shape: Shape, parts: list[_Part]) -> _Part:
     names = [*islice(models.fields_of(kind), common), *others]
     nested = {field: _part_of(reader, parts) for field, reader in readers.items()}
     size = 1 + sum(part.size for part in nested.values())
-    if size > _MOST:
-        raise ValueError("too many models in one another")
+    count = len(names) + sum(part.fields for part in nested.values())
+    if size > _MOST or count > _MOST_FIELDS:
+        raise ValueError("too many models or fields in one another")
     fields = dict.fromkeys(names, _MAYBE)
     for field, part in nested.items():
         fields[field] = {"type": "model-field", "schema": part.schema}
@@ -176,13 +182,13 @@ def _part_for(shape: Shape, parts: list[_Part]) -> _Part:
         )
         function = {"type": "no-info", "function": finish}
         schema = {"type": "function-after", "function": function, "schema": schema}
-    return _Part(schema, size)
+    return _Part(schema, size, count)
 
 
 def _part_of(reader: Reader, parts: list[_Part]) -> _Part:
     part = parts[_place_of(reader)]
     if isinstance(reader, list):
-        return _Part({"type": "list", "items_schema": part.schema}, part.size)
+        return part._replace(schema={"type": "list", "items_schema": part.schema})
     return part
 
 

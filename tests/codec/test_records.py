@@ -413,6 +413,21 @@ def test_shapes_in_one_another_do_not_multiply():
     assert time.perf_counter() - started < 1
 
 
+def test_names_in_one_another_do_not_multiply():
+    inner = [*NODE, None, [1, *map(str, range(100))], False, False, {}]
+    fields = {str(number): 0 for number in range(50)}
+    outer = [*NODE, None, [1, *fields], False, False, fields]
+    with pytest.raises(ValueError, match="too many"):
+        read(inner, outer, tree={}, root=[1, True])
+
+
+def test_what_has_very_many_fields_is_no_record():
+    value = Usage(tokens=1)
+    value.__dict__.update({str(number): number for number in range(5000)})
+    assert encode(value)[0] == TREE
+    assert same(decode(*encode(value)), value)
+
+
 def test_what_a_record_has_of_more_is_left_out():
     shape = [*USAGE, None, [2], False, False, {}]
     assert same(read(shape, tree={"tokens": 1, "more": 2}), Usage(tokens=1))

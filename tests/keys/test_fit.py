@@ -87,7 +87,9 @@ plain = st.sampled_from([None, True, 1, "a", "null"])
 def containers(draw: st.DrawFn, parts: st.SearchStrategy[Any]) -> Any:
     """Return a list, tuple or mapping of a few parts, again and again."""
     part = draw(parts)
-    items = [part, *draw(st.lists(parts, max_size=3))] * draw(st.sampled_from([1, 1, 1, 40]))
+    items = [part, *draw(st.lists(parts, max_size=3))]
+    if not any(type(item) in (list, tuple, dict) for item in items):
+        items *= draw(st.sampled_from([1, 1, 1, 40]))
     kind = draw(st.sampled_from([list, tuple, dict]))
     if kind is dict:
         return dict(zip(map(str, range(len(items))), items, strict=True))
