@@ -34,6 +34,13 @@ class Level(enum.Enum):
     A = 1
 
 
+class Word(enum.Enum):
+    A = "a"
+
+
+Day = enum.Enum("Day", {f"D{day}": dt.date(2026, 1, day) for day in range(1, 21)})
+
+
 def test_an_enum_is_the_value_that_it_shows() -> None:
     assert canonical([Shouted.A, Level.A]) == b'["loud",1]'
 
@@ -246,6 +253,8 @@ ALIKE: dict[str, list[typing.Any]] = {
     "paths": [pathlib.PurePosixPath(f'a",{number}') for number in range(20)],
     "lone paths": [pathlib.PurePosixPath("\ud800")] * 20,
     "members": [Shouted.A] * 20,
+    "members of dates": [*Day],
+    "members of texts": [Word.A] * 20,
     "named tuples": [named.Pair(number, ["b"]) for number in range(20)],
     "subclasses with attributes": [named.having(named.Text("a"), b=number) for number in range(20)],
     "dataclasses": [named.Point(number, UTC) for number in range(20)],
