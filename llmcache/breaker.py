@@ -138,9 +138,10 @@ class Breaker:
             with self._changing():
                 self.is_open, self._failures, self._spent = False, 0, 0.0
                 self._back = self._monotonic()
-                if not self._is_restless:
+                is_restless = self._is_restless
+                if not is_restless:
                     self._pause = FIRST_PAUSE
-            if not self._is_restless:
+            if not is_restless:
                 logger.warning("%s is back", self._what)
         finally:
             self._probing = False

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import _thread
 import asyncio
+import threading
 from asyncio import Future
 from collections.abc import Callable
 from contextlib import suppress
@@ -25,23 +25,24 @@ async def apart(work: Callable[[], T]) -> T:
     Raises:
         Exception: what *work* raises.
     """
-    loop = asyncio.get_running_loop()
-    done: Future[T] = loop.create_future()
+    done: Future[T] = asyncio.get_running_loop().create_future()
 
-    def run() -> None:  # pragma: no cover - where nobody measures
-        settle: partial[None]
+    def run() -> None:
         try:
-            settle = partial(done.set_result, work())
+            settle(done, partial(done.set_result, work()))
         except Exception as error:  # noqa: BLE001
-            settle = partial(done.set_exception, error)
-        # The loop may have ended.
-        with suppress(RuntimeError):
-            loop.call_soon_threadsafe(_unless_done, done, settle)
+            settle(done, partial(done.set_exception, error))
 
-    _thread.start_new_thread(run, ())
+    threading.Thread(target=run, name="llmcache-apart", daemon=True).start()
     return await done
 
 
-def _unless_done(future: Future[Any], settle: Callable[[], None]) -> None:
+def settle(future: Future[Any], how: Callable[[], None]) -> None:
+    """Settle *future* from any thread, unless it or its event loop is over."""
+    with suppress(RuntimeError):
+        future.get_loop().call_soon_threadsafe(_unless_done, future, how)
+
+
+def _unless_done(future: Future[Any], how: Callable[[], None]) -> None:
     if not future.done():
-        settle()
+        how()

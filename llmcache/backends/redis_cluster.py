@@ -6,7 +6,7 @@ import _thread
 import asyncio
 import random
 import threading
-from asyncio import AbstractEventLoop, CancelledError, Future
+from asyncio import CancelledError, Future
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -18,6 +18,7 @@ from typing import Any, ClassVar, Final, NamedTuple, TypeAlias
 
 from redis.exceptions import AskError, ClusterDownError, MovedError, ResponseError, TryAgainError
 
+from llmcache.backends.apart import settle
 from llmcache.backends.base import LONG, Blameless, Crowded, PartUnavailable
 from llmcache.backends.redis_address import Address
 from llmcache.backends.redis_link import Command, Expected, unreachable
@@ -238,10 +239,9 @@ class Cluster:
 
     async def _alearn(self, within: float) -> Slots:
         """Do as `_learn`, without blocking the event loop."""
-        loop = asyncio.get_running_loop()
-        outcome: Future[Outcome] = loop.create_future()
+        outcome: Future[Outcome] = asyncio.get_running_loop().create_future()
         _in_time(monotonic() + within)
-        self._waiting.append(partial(_tell, loop, outcome))
+        self._waiting.append(lambda found: settle(outcome, partial(outcome.set_result, found)))
         self._begin_to_look()
         try:
             async with asyncio.timeout(within):
@@ -332,14 +332,3 @@ def _found(outcome: Outcome) -> Slots:
     if isinstance(outcome, Exception):
         raise unreachable(outcome)
     return outcome
-
-
-def _tell(loop: AbstractEventLoop, waiter: Future[Outcome], outcome: Outcome) -> None:
-    # Who waited may be gone, and its loop as well.
-    with suppress(RuntimeError):
-        loop.call_soon_threadsafe(_settle, waiter, outcome)
-
-
-def _settle(waiter: Future[Outcome], outcome: Outcome) -> None:
-    if not waiter.done():
-        waiter.set_result(outcome)

@@ -333,6 +333,11 @@ class Link:
         self._connection.disconnect()
 
 
+def ended_at_once() -> StoreUnavailable:
+    """Return what says that a new connection was of no use."""
+    return StoreUnavailable("the server ends a connection as soon as it is made")
+
+
 def unreachable(why: Exception) -> StoreUnavailable:
     """Return what says that there is no connection; a foreign text may hold a password."""
     ours = isinstance(why, StoreUnavailable)

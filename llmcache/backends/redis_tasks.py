@@ -21,6 +21,7 @@ from llmcache.backends.redis_link import (
     Expected,
     Progress,
     Pulse,
+    ended_at_once,
     unreachable,
 )
 from llmcache.backends.redis_task_link import TaskLink
@@ -206,8 +207,7 @@ class TaskLinks:
         if link.made < request.began:
             self._accept(request)
         else:
-            why = "the server ends a connection as soon as it is made"
-            request.end(None, StoreUnavailable(why))
+            request.end(None, ended_at_once())
 
     def _served(self, task: Task[None]) -> None:
         """See to it that nobody waits for a task that was stopped, maybe before it began."""

@@ -79,7 +79,7 @@ def register_key(kind: type[T], function: Callable[[T], Any]) -> None:
         raise ConfigurationError(f"{kind!r} cannot be given a key of its own")
     with _registering:
         _registered[id(kind)] = kind, function
-        writes(kind, write_keyed)
+        writes(kind, _keyed)
 
 
 def subject(owner: Any) -> bytes:
@@ -98,16 +98,16 @@ def subject(owner: Any) -> bytes:
 
 
 def _own_key(kind: type) -> Writer | None:
-    return write_keyed if any(map(_says_its_key, lineage(kind))) else None
+    return _keyed if any(map(_says_its_key, lineage(kind))) else None
 
 
-def write_keyed(value: Any, walk: Walk) -> bytes:
+def _keyed(value: Any, walk: Walk) -> bytes:
     kind = type(value)
-    key = key_function(kind)(value)
+    key = _key_function(kind)(value)
     return b"!keyed[%b,%b]" % (class_name(kind, walk), walk.encode(key))
 
 
-def key_function(kind: type) -> Callable[[Any], Any]:
+def _key_function(kind: type) -> Callable[[Any], Any]:
     """Return what says how instances of a class are keyed, without asking a metaclass."""
     base = next(base for base in lineage(kind) if _says_its_key(base))
     known = _registered.get(id(base))

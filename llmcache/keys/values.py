@@ -23,7 +23,7 @@ _dumps = orjson.dumps
 
 # str() asks the current context how to write the exponent.
 decimal_text: Final = Context(capitals=1).to_sci_string
-_DIGEST: Final = hashlib.sha256().digest_size
+_DIGEST: Final = 32
 _PATHS: Final = ("PurePosixPath", "PosixPath", "PureWindowsPath", "WindowsPath")
 _CONSTANTS: Final = {
     type(...): b'!constant"Ellipsis"',
@@ -32,7 +32,7 @@ _CONSTANTS: Final = {
 
 
 def hex_of(data: bytes | bytearray) -> str:
-    """Return *data* in hex, or its SHA-256 unless that is longer: no two are of one length."""
+    """Return *data* in hex where that is shorter than its SHA-256, else that."""
     return data.hex() if len(data) < _DIGEST else hashlib.sha256(data).hexdigest()
 
 
@@ -124,7 +124,7 @@ def write_decimal(value: Decimal, walk: Walk) -> bytes:
     return b'!decimal"%b"' % decimal_text(value).encode()
 
 
-def write_fraction(value: Any, walk: Walk) -> bytes:
+def _fraction(value: Any, walk: Walk) -> bytes:
     return b"!fraction[%b,%b]" % (integer(value.numerator), integer(value.denominator))
 
 
@@ -174,7 +174,7 @@ def _find_path(kind: type) -> Writer | None:
 
 def _find_fraction(kind: type) -> Writer | None:
     fractions = sys.modules.get("fractions")
-    return write_fraction if fractions is not None and kind is fractions.Fraction else None
+    return _fraction if fractions is not None and kind is fractions.Fraction else None
 
 
 _leaves: Final[dict[type, Writer]] = {

@@ -110,6 +110,40 @@ def test_an_old_failure_is_not_the_next_callers(server: Server) -> None:
     links.close()
 
 
+def test_an_attempt_serves_who_waits(server: Server) -> None:
+    """It runs here what a thread of its own does otherwise, where nobody sees what it covers."""
+    outcomes: SimpleQueue[Link | None] = SimpleQueue()
+    address = parse_address(server.url)
+
+    def connect() -> Link:
+        if outcomes.get_nowait() is None:
+            raise ConnectionRefusedError
+        return Link(address, HANG)
+
+    links = Links(connect, 8, Pulse())
+    links._attempt()
+    assert links._ready.empty()
+    links._waiting.add(0)
+    outcomes.put(None)
+    links._attempt()
+    assert isinstance(links._ready.get_nowait(), Failure)
+    outcomes.put(Link(address, HANG))
+    links._attempt()
+    link = links._ready.get_nowait()
+    assert isinstance(link, Link)
+    # A refusal is nobody's failure where there is a connection, and is not asked for again soon.
+    outcomes.put(None)
+    links._attempt()
+    links._attempt()
+    assert links._ready.empty()
+    # Where there is none any more, it is.
+    link.close()
+    outcomes.put(None)
+    links._attempt()
+    assert isinstance(links._ready.get_nowait(), Failure)
+    assert not links._attempts
+
+
 def test_who_waits_gets_a_connection_for_one_that_is_dropped() -> None:
     made: SimpleQueue[None] = SimpleQueue()
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from pydantic import BaseModel, ConfigDict, PrivateAttr, RootModel, create_model, model_validator
+from pydantic import BaseModel, RootModel, create_model
 
 from codec import samples
-from codec.hooks import hooks
+from codec.hooks import watched
 from codec.planting import payload
 from codec.samples import (
     Answer,
@@ -156,29 +156,7 @@ def test_a_field_may_be_called_anything():
 
 def test_no_code_of_a_model_runs():
     ran = []
-
-    class Watched(hooks(ran), BaseModel):
-        model_config = ConfigDict(
-            extra="allow", validate_assignment=True, revalidate_instances="always"
-        )
-        value: int = 0
-        other: "Watched | None" = None
-        _private: int = PrivateAttr(0)
-
-        @model_validator(mode="wrap")
-        @classmethod
-        def check(cls, value, handler):
-            ran.append("validator")
-            return handler(value)
-
-        def model_post_init(self, context):
-            ran.append("post_init")
-            super().model_post_init(context)
-
-        def __init__(self, **values):
-            ran.append("init")
-            super().__init__(**values)
-
+    Watched = watched(ran)
     model = Watched(value=1, other=Watched(), more=Watched())
     ran.clear()
     found = decode(*encode([model]))[0]

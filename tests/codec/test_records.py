@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from openai.types.chat import ChatCompletion
-from pydantic import BaseModel, ConfigDict, PrivateAttr, create_model, model_validator
+from pydantic import BaseModel, create_model
 from twins import worlds
 
 from codec import samples
-from codec.hooks import hooks
+from codec.hooks import watched
 from codec.planting import Upstream, payload
 from codec.samples import (
     Answer,
@@ -218,34 +218,7 @@ def test_orjson_reads_many_escapes_and_values_and_what_nests_deep():
 @pytest.mark.parametrize("length", [1, 1000], ids=["by pydantic", "by orjson"])
 def test_no_code_of_a_model_runs(length):
     ran = []
-
-    class Watched(hooks(ran), BaseModel):
-        model_config = ConfigDict(
-            extra="allow", validate_assignment=True, revalidate_instances="always"
-        )
-        value: int = 0
-        other: "Watched | None" = None
-        others: "list[Watched]" = []
-        _private: int = PrivateAttr(default_factory=lambda: ran.append("factory"))
-
-        @model_validator(mode="wrap")
-        @classmethod
-        def check(cls, value, handler):
-            ran.append("validator")
-            return handler(value)
-
-        def model_post_init(self, context):
-            ran.append("post_init")
-            super().model_post_init(context)
-
-        def __init__(self, **values):
-            ran.append("init")
-            super().__init__(**values)
-
-        def __getattribute__(self, name):
-            ran.append(f"get {name}")
-            return super().__getattribute__(name)
-
+    Watched = watched(ran)
     one = Watched.model_construct(value="no number")
     model = Watched(value=1, other=Watched(), others=[Watched()], more="\n" * length)
     object.__setattr__(model, "other", one)

@@ -62,6 +62,16 @@ def takes(signature: inspect.Signature, args: tuple[Any, ...], kwargs: dict[str,
     return call.arguments.keys() == signature.parameters.keys()
 
 
+def of_signature(signature: inspect.Signature) -> Any:
+    """Return a function of this signature."""
+
+    def complete(*args: Any, **kwargs: Any) -> str:
+        raise NotImplementedError
+
+    complete.__signature__ = signature  # type: ignore[attr-defined]
+    return complete
+
+
 @settings(max_examples=500, suppress_health_check=list(HealthCheck))
 @given(signatures(), arguments, st.none() | values, st.sampled_from([None, b"a secret of bytes"]))
 def test_a_call_of_any_signature_has_the_key_of_the_specification(
@@ -72,10 +82,7 @@ def test_a_call_of_any_signature_has_the_key_of_the_specification(
     assume(list(signature.parameters) != ["request_id"])
     assume(takes(signature, args, kwargs))
 
-    def complete(*args: Any, **kwargs: Any) -> str:
-        raise NotImplementedError
-
-    complete.__signature__ = signature  # type: ignore[attr-defined]
+    complete = of_signature(signature)
     name = f"any {next(numbers)}"
     cached = llm_cached(name=name, version=version, secret=secret)(complete)
     expected = call_key(complete, args, kwargs, name=name, version=version, secret=secret)
@@ -122,10 +129,7 @@ def test_a_key_function_says_what_counts_as_the_specification_has_it(
     assume(list(signature.parameters) != ["request_id"])
     assume(takes(signature, args, kwargs))
 
-    def complete(*args: Any, **kwargs: Any) -> str:
-        raise NotImplementedError
-
-    complete.__signature__ = signature  # type: ignore[attr-defined]
+    complete = of_signature(signature)
     for key in (words, lambda *args, **kwargs: returned):
         name = f"said {next(numbers)}"
         cached = llm_cached(name=name, key=key, secret=secret)(complete)
