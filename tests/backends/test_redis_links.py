@@ -110,6 +110,21 @@ def test_an_old_failure_is_not_the_next_callers(server: Server) -> None:
     links.close()
 
 
+def test_what_nobody_uses_is_closed_when_a_server_owes_an_answer(server: Server) -> None:
+    address = parse_address(server.url)
+    links = Links(lambda: Link(address, HANG), 8, Pulse())
+    ready = [Link(address, HANG) for _ in range(4)]
+    for link in ready:
+        links._put(link)
+    server.pause()
+    with pytest.raises(TimeoutError):
+        links.ask(("PING",), bool, time.monotonic() + 0.1)
+    assert all(link.closed for link in ready)
+    server.go_on()
+    assert links.ask(("PING",), lambda reply: reply == b"PONG", soon()) == b"PONG"
+    links.close()
+
+
 def test_an_attempt_serves_who_waits(server: Server) -> None:
     """It runs here what a thread of its own does otherwise, where nobody sees what it covers."""
     outcomes: SimpleQueue[Link | None] = SimpleQueue()
