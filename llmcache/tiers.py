@@ -10,7 +10,8 @@ from typing import Final, NamedTuple
 
 from llmcache import guard
 from llmcache.backends.base import Changes, Removal, Store, Usage
-from llmcache.backends.copies import Copies, Mark
+from llmcache.backends.copies import Copies
+from llmcache.backends.marks import Fills, Mark
 from llmcache.backends.memory import MemoryStore
 from llmcache.codec.frame import Sealed, expires_of
 from llmcache.errors import ConfigurationError
@@ -74,6 +75,7 @@ class TieredStore(Store):
         self._last = last.store
         self._stores = [tier.store for tier in (*fast, *slow, last)]
         self.copies: Final = tuple(Copies(tier.store, tier.ttl) for tier in fast)  # type: ignore[arg-type]
+        self.fills: Final = Fills()
         monotonic = self._clock.monotonic
         self._visits = [
             (guard.visits(tier.store, monotonic), ttl)
@@ -215,6 +217,8 @@ class TieredVisit:
                     # It must not answer with what is replaced.
                     with suppress(Exception):
                         await visit.discard(port, key)
+                finally:
+                    self._store.fills.spoil(key)
             done = True
         finally:
             for copies, mark in marks:
@@ -235,6 +239,8 @@ class TieredVisit:
                 await visit.discard(port, key)
             except Exception as error:  # noqa: BLE001
                 failures.append(error)
+            finally:
+                self._store.fills.spoil(key)
         if failures:
             raise failures[0]
 
@@ -247,6 +253,8 @@ class TieredVisit:
                     found |= await visit.delete(port, key)
                 except Exception as error:  # noqa: BLE001
                     failures.append(error)
+                finally:
+                    self._store.fills.spoil(key)
         finally:
             for copies in self._store.copies:
                 found |= copies.drop(key)
@@ -262,6 +270,8 @@ class TieredVisit:
                     await visit.clear(port, group)
                 except Exception as error:  # noqa: BLE001
                     failures.append(error)
+                finally:
+                    self._store.fills.spoil_group(group)
         finally:
             for copies in self._store.copies:
                 copies.drop_group(group)
@@ -271,6 +281,8 @@ class TieredVisit:
     async def _get_below(self, port: Port, key: str) -> bytes | None:
         *slow, (last, _) = self._visits()
         marks = self._marks(key)
+        fills = self._store.fills
+        between = fills.mark(key)
         failures: list[Exception] = []
         for visit, _ in slow:
             try:
@@ -278,7 +290,7 @@ class TieredVisit:
             except Exception as error:  # noqa: BLE001
                 failures.append(error)
             else:
-                if data is not None:
+                if data is not None and fills.is_sure(between, key):
                     # It may be out of date itself, and must not become a copy that lives longer.
                     return data
         try:
@@ -287,28 +299,33 @@ class TieredVisit:
             failures.append(error)
             data = None
         if data is not None:
-            await self._fill(port, key, data, marks, slow)
+            life = self._store.life_of(data)
+            if life > 0:
+                for copies, mark in marks:
+                    copies.keep(mark, key, Sealed(data), life)
+                await self._fill(port, key, data, life, between)
         elif failures:
             raise failures[0]
         return data
 
-    async def _fill(
-        self,
-        port: Port,
-        key: str,
-        data: bytes,
-        marks: list[tuple[Copies, Mark]],
-        slow: list[tuple[Visit, float]],
-    ) -> None:
-        life = self._store.life_of(data)
-        if life <= 0:
+    async def _fill(self, port: Port, key: str, data: bytes, life: float, mark: Mark) -> None:
+        """Put what the last store had into those between, unless it has changed since the *mark*.
+
+        Whatever fails has a breaker that says so.
+        """
+        *slow, _ = self._visits()
+        fills = self._store.fills
+        if not slow or not fills.begin(mark, key):
             return
-        for copies, mark in marks:
-            copies.keep(mark, key, Sealed(data), life)
-        for visit, longest in slow:
-            # Whatever fails has a breaker that says so.
-            with suppress(Exception):
-                await visit.set(port, key, data, min(life, longest))
+        try:
+            for visit, longest in slow:
+                with suppress(Exception):
+                    await visit.set(port, key, data, min(life, longest))
+                if not mark.holds:
+                    with suppress(Exception):
+                        await visit.discard(port, key)
+        finally:
+            fills.end(mark, key)
 
     def _marks(self, key: str) -> list[tuple[Copies, Mark]]:
         return [(copies, copies.mark(key)) for copies in self._store.copies]

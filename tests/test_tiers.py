@@ -553,3 +553,68 @@ def test_functions_use_tiers(world: World, clock: FakeClock) -> None:
     assert calls == ["hi", "hi"]
     numbers: Any = cached.cache.stats()
     assert (numbers.hits, numbers.misses, numbers.stored, numbers.errors) == (6, 2, 2, 1)
+
+
+class Slow(Server):
+    """A store between two others, in which something happens just before an entry is there."""
+
+    before: Callable[[], object] = staticmethod(lambda: None)
+
+    def set(self, key: str, data: bytes, ttl: float, within: float = inf) -> bool:
+        before, self.before = self.before, lambda: None
+        before()
+        return super().set(key, data, ttl, within)
+
+
+@pytest.fixture(params=[False, True], ids=["sync", "async"])
+def around(request: pytest.FixtureRequest, clock: FakeClock) -> Iterator[Any]:
+    """A store between, the last one, and what calls both as one."""
+    between, last = Slow(clock), Server(clock)
+    store = Framed(TieredStore(between, last, clock=clock.clock), clock.clock)
+    with Caller(store, awaited=request.param) as caller:
+        caller.set("g:a", b"old", inf)
+        between.delete("g:a")
+        yield between, last, caller
+
+
+def meanwhile(caller: Caller, how: str) -> Callable[[], object]:
+    """Return what another thread does to the entry that is read."""
+
+    def work(_: int) -> None:
+        with Caller(caller.store, awaited=caller.awaited) as mine:
+            if how == "set":
+                mine.set("g:a", b"new", inf)
+            elif how == "delete":
+                mine.delete("g:a")
+            else:
+                mine.clear("g")
+
+    return lambda: in_threads(work, threads=1)
+
+
+@pytest.mark.parametrize("how", ["set", "delete", "clear"])
+@pytest.mark.parametrize("when", ["before", "during", "after"])
+def test_what_is_read_late_replaces_nothing_between(around: Any, how: str, when: str) -> None:
+    between, last, caller = around
+    happens = meanwhile(caller, how)
+    seen: list[bytes | None] = []
+
+    def look(_: int) -> None:
+        with Caller(caller.store, awaited=caller.awaited) as mine:
+            seen.append(mine.get("g:a"))
+
+    def when_it_is_put_there() -> None:
+        if when == "during":
+            happens()
+            between.meanwhile = lambda: in_threads(look, threads=1)
+        else:
+            between.meanwhile = lambda: (happens(), in_threads(look, threads=1))
+
+    if when == "before":
+        last.meanwhile = happens
+    else:
+        between.before = when_it_is_put_there
+    expected = b"new" if how == "set" else None
+    assert caller.get("g:a") == b"old"
+    assert caller.get("g:a") == expected
+    assert seen == ([] if when == "before" else [expected])

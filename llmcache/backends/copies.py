@@ -4,19 +4,10 @@ from __future__ import annotations
 
 import threading
 from typing import Final
-from weakref import WeakValueDictionary
 
 from llmcache.backends.forks import forget_after_fork
+from llmcache.backends.marks import Mark, Marks
 from llmcache.backends.memory import MemoryStore
-
-
-class Mark:
-    """Says whether what is on its way from or to the other store may still become a copy."""
-
-    __slots__ = ("__weakref__", "holds")
-
-    def __init__(self) -> None:
-        self.holds = True
 
 
 class Copies:
@@ -42,16 +33,13 @@ class Copies:
         self.ttl = ttl
         self.tracked = False
         self._lock = threading.RLock()
-        self._marks: WeakValueDictionary[str, Mark] = WeakValueDictionary()
+        self._marks = Marks()
         forget_after_fork(self)
 
     def mark(self, key: str) -> Mark:
         """Return what `keep` and `replace` want, before the other store is asked."""
         with self._lock:
-            mark = self._marks.get(key)
-            if mark is None:
-                self._marks[key] = mark = Mark()
-            return mark
+            return self._marks.mark(key)
 
     def keep(self, mark: Mark, key: str, data: bytes, ttl: float) -> bool:
         """Keep a copy of what the other store had, if it has not changed since the *mark*.
@@ -69,7 +57,7 @@ class Copies:
         """Keep a copy of what the other store was given, unless that has changed since, too."""
         with self._lock:
             holds = mark.holds
-            self._spoil(key)
+            self._marks.spoil(key)
             if holds:
                 return self._set(key, data, ttl)
             self.memory.delete(key)
@@ -78,14 +66,13 @@ class Copies:
     def drop(self, key: str) -> bool:
         """Forget *key*; say whether there was a copy."""
         with self._lock:
-            self._spoil(key)
+            self._marks.spoil(key)
             return self.memory.delete(key)
 
     def drop_group(self, group: str) -> None:
         """Forget all keys of *group*."""
         with self._lock:
-            for key in [key for key in self._marks if key.rpartition(":")[0] == group]:
-                self._spoil(key)
+            self._marks.spoil_group(group)
             self.memory.clear(group)
 
     def began(self) -> None:
@@ -103,21 +90,15 @@ class Copies:
     def _start_anew(self, *, tracked: bool) -> None:
         with self._lock:
             self.tracked = tracked
-            for key in list(self._marks):
-                self._spoil(key)
+            self._marks.spoil_all()
             self.memory.empty()
 
     def _set(self, key: str, data: bytes, ttl: float) -> bool:
         return self.memory.set(key, data, ttl if self.tracked else min(ttl, self.ttl))
 
-    def _spoil(self, key: str) -> None:
-        mark = self._marks.pop(key, None)
-        if mark is not None:
-            mark.holds = False
-
     def forget(self) -> None:
         """Begin anew, in a process that was forked."""
         self.tracked = False
         self._lock = threading.RLock()
-        self._marks = WeakValueDictionary()
+        self._marks = Marks()
         self.memory.forget()
