@@ -8,6 +8,7 @@ from math import inf
 from ssl import SSLWantReadError, SSLWantWriteError
 from time import monotonic
 from typing import Any, Final, TypeAlias
+from weakref import finalize
 
 import redis
 from redis._parsers import _RESP2Parser
@@ -287,6 +288,8 @@ class Link:
         )
         connection.deadline = monotonic() + connect_timeout
         connection.connect()
+        # In a cycle that is collected the socket may come first, and complain.
+        finalize(self, connection.disconnect).atexit = False
         self.made = monotonic()
 
     @property

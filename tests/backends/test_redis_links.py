@@ -6,6 +6,7 @@ import asyncio
 import functools
 import gc
 import socket
+import sys
 import threading
 import time
 import weakref
@@ -18,7 +19,7 @@ from typing import Any
 import pytest
 import redis
 from redis_chaos import hog
-from redis_servers import HANG, Server
+from redis_servers import HANG, Server, until
 
 from llmcache import StoreUnavailable
 from llmcache.backends.base import Blameless, Crowded
@@ -47,6 +48,30 @@ def test_a_link_asks_one_thing_after_the_other(server: Server) -> None:
         pass
     link.close()
     assert link.closed
+
+
+def test_a_link_that_is_forgotten_is_closed_in_silence(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look_up = socket.getaddrinfo
+
+    def age(*arguments: Any) -> Any:
+        """Let all there is be older than the socket: the collector takes younger ones first."""
+        gc.collect(0)
+        return look_up(*arguments)
+
+    monkeypatch.setattr(socket, "getaddrinfo", age)
+    complaints: list[Any] = []
+    monkeypatch.setattr(sys, "unraisablehook", complaints.append)
+    with server.client as client:
+        before = len(client.client_list())
+        cycle: list[Any] = [Link(parse_address(server.url), HANG)]
+        cycle.append(cycle)
+        assert len(client.client_list()) == before + 1
+        del cycle
+        gc.collect()
+        until(lambda: len(client.client_list()) == before)
+    assert not complaints
 
 
 def test_a_wire_ends_all_at_one_deadline() -> None:
