@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from datetime import timedelta, timezone
 from functools import partial
 from itertools import chain, islice
+from operator import attrgetter
 from typing import Any, Final
 
 import orjson
@@ -25,6 +26,8 @@ from llmcache.keys.walk import Walk, writes_rows
 
 _dumps = orjson.dumps
 _MINUTE: Final = timedelta(minutes=1)
+_zone_of: Final = attrgetter("tzinfo")
+_fold_of: Final = attrgetter("fold")
 
 
 def _between(head: bytes, forms: Iterable[bytes], tail: bytes) -> bytes:
@@ -43,19 +46,20 @@ def _dates(items: Sequence[Any], walk: Walk) -> bytes:
 
 
 def _moments(tag: bytes, items: Sequence[Any], walk: Walk) -> bytes | None:
-    zones = {id(item.tzinfo): item.tzinfo for item in items}
-    folds = {item.fold for item in items}
+    zones = {id(zone): zone for zone in map(_zone_of, items)}
+    folds = {*map(_fold_of, items)}
     if not all(map(_is_settled, zones.values())):
         return None
     tails = {key: values.zone_form(zone, zone and zone.tzname(None)) for key, zone in zones.items()}
-    if len(zones) == 1 and folds == {0} and all(map(_has_minutes, zones.values())):
-        tail = b",0,%b]" % tails.popitem()[1]
-        return _between(tag + b"[", _dumps(items)[1:-1].split(b","), tail)
-    texts = _dumps([item.isoformat() for item in items])[1:-1].split(b",")
+    native = all(map(_has_minutes, zones.values()))
+    texts = _dumps(items if native else [item.isoformat() for item in items])[1:-1]
+    if len(zones) == 1 and folds == {0}:
+        head, tail = tag + b"[", b",0,%b]" % tails.popitem()[1]
+        return head + texts.replace(b",", tail + b"," + head) + tail
     return b",".join(
         [
             b"%b[%b,%d,%b]" % (tag, text, item.fold, tails[id(item.tzinfo)])
-            for text, item in zip(texts, items, strict=True)
+            for text, item in zip(texts.split(b","), items, strict=True)
         ]
     )
 
