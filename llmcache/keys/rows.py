@@ -25,6 +25,7 @@ from llmcache.keys.plain import leaves, text
 from llmcache.keys.walk import Walk, writes_rows
 
 _dumps = orjson.dumps
+_DATETIME: Final = b"!datetime"
 _MINUTE: Final = timedelta(minutes=1)
 _zone_of: Final = attrgetter("tzinfo")
 _fold_of: Final = attrgetter("fold")
@@ -51,7 +52,8 @@ def _moments(tag: bytes, items: Sequence[Any], walk: Walk) -> bytes | None:
     if not all(map(_is_settled, zones.values())):
         return None
     tails = {key: values.zone_form(zone, zone and zone.tzname(None)) for key, zone in zones.items()}
-    native = all(map(_has_minutes, zones.values()))
+    # orjson leaves a zero out of the microseconds of some times.
+    native = tag == _DATETIME and all(map(_has_minutes, zones.values()))
     texts = _dumps(items if native else [item.isoformat() for item in items])[1:-1]
     if len(zones) == 1 and folds == {0}:
         head, tail = tag + b"[", b",0,%b]" % tails.popitem()[1]
@@ -183,7 +185,7 @@ def _scalars(items: Sequence[Any], walk: Walk) -> bytes | None:
 for _writer, _rows in (
     (values.write_date, _dates),
     (values.write_time, partial(_moments, b"!time")),
-    (values.write_datetime, partial(_moments, b"!datetime")),
+    (values.write_datetime, partial(_moments, _DATETIME)),
     (values.write_timedelta, _timedeltas),
     (values.write_decimal, _decimals),
     (values.write_complex, _complexes),
