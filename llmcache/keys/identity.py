@@ -223,7 +223,7 @@ def closure_form(function: FunctionType, walk: Walk) -> bytes:
         UncacheableArgument: if a closure variable has no canonical form.
     """
     found = cells(function)
-    if EMPTY in found.values():
+    if any(value is EMPTY for value in found.values()):
         walk.unfinished = True
     where = f", the closure variable %s of {function.__qualname__}"
     free = [

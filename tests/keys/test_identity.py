@@ -16,6 +16,7 @@ from decimal import Decimal
 from typing import Any
 
 import anthropic
+import numpy as np
 import openai
 import pytest
 import stamina
@@ -64,6 +65,13 @@ def test_two_closures_of_one_factory_differ(words: tuple[Any, ...]) -> None:
 
 def test_equal_closures_are_one_function() -> None:
     assert factory(["a"]).cache.key("p") == factory(("a",)).cache.key("p")
+
+
+def test_what_a_closure_closes_over_is_compared_with_nothing() -> None:
+    # To ask whether an array is equal to something is an error.
+    lengths = [0, 1, 3, 4]
+    keys = {factory(np.arange(length)).cache.key("p") for length in lengths}
+    assert len(keys) == len(lengths)
 
 
 def test_what_a_closure_closes_over_counts() -> None:
