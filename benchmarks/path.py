@@ -27,7 +27,8 @@ from llmcache import llm_cached
 from llmcache.backends.memory import MemoryStore
 from llmcache.backends.sqlite import SQLiteStore
 from llmcache.backends.sqlite_entries import LOOK_UP, number
-from llmcache.codec.tree import decode
+from llmcache.codec.frame import Sealed
+from llmcache.codec.tree import decode, reader
 from llmcache.keys.canonical import canonical
 from llmcache.policy import judge
 
@@ -264,10 +265,21 @@ def _digest(begun: Any, form: bytes) -> bytes:
 
 def _value(runtime: Any, digest: bytes, data: Any, read: Callable[[], Any]) -> tuple[Line, ...]:
     """Return the steps from an entry to its value."""
-    entries, policy = runtime.entries, runtime.policy
-    entry, body, start = entries.frame.open(data, digest)
+    frame, policy = runtime.entries.frame, runtime.policy
+    entry, body, start = frame.open(data, digest)
+    if type(data) is Sealed:
+        again, start = reader(entry.codec, data, start)
+        return (
+            Line(
+                "Known",
+                "the value of the payload",
+                lambda: again(data[start:]),
+                least=read,
+                written=True,
+            ),
+        )
     return (
-        Line("Frame.open", "proof, and payload", partial(entries.frame.open, data, digest)),
+        Line("Frame.open", "proof, and payload", partial(frame.open, data, digest)),
         Line(
             "judge",
             "whether it is fresh",

@@ -140,3 +140,10 @@ def judge(created: float, expires: float, now: float, ttl: float) -> Verdict:
     if now < expires and now - created < ttl > 0 and created <= now + MAX_CLOCK_SKEW:
         return "fresh"
     return "expired"
+
+
+def lifetime(created: float, expires: float, ttl: float) -> tuple[float, float]:
+    """Return from when until just before when `judge` says that an entry is fresh."""
+    if not (isfinite(created) and ttl > 0):
+        return inf, -inf
+    return created - MAX_CLOCK_SKEW, min(expires, created + ttl)

@@ -7,6 +7,8 @@ import math
 from typing import Any
 
 import pytest
+from codec import samples
+from codec.samples import Point, Usage
 from stand_ins import FakeClock
 from twins import World, worlds
 
@@ -15,7 +17,7 @@ from llmcache.backends.memory import MemoryStore
 from llmcache.codec.frame import Entry
 from llmcache.codec.tree import PLAIN
 from llmcache.hit import UNASKED, Unanswered, ask_nobody
-from llmcache.policy import judge
+from llmcache.policy import MAX_CLOCK_SKEW, judge
 
 
 def hit_of(ask: Any) -> Any:
@@ -49,6 +51,44 @@ def test_a_static_coroutine_method_goes_a_straight_line_too() -> None:
     assert hit_of(vars(Bot)["ask"])(("a",), {}) == {"answer": "a"}
     stats = Bot.ask.cache.stats()
     assert (stats.hits, stats.misses) == (3, 1)
+
+
+@worlds
+@pytest.mark.parametrize("answer", [Usage(tokens=1), Usage(details=Point(1))], ids=str)
+def test_a_hit_is_of_the_class_that_is_there_now(
+    world: World, answer: Usage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def body(text: str) -> Usage:
+        asked.append(text)
+        return answer
+
+    ask = world.cached(body)
+    for _ in range(3):
+        assert world.run(ask("a")) == answer
+    other = type("Usage", (Usage,), {"__module__": Usage.__module__})
+    with monkeypatch.context() as patch:
+        patch.setattr(samples, "Usage", other)
+        assert type(hit_of(ask)(("a",), {})) is Unanswered
+        assert type(world.run(ask("a"))) is other
+        assert asked == ["a"]
+        patch.delattr(samples, "Usage")
+        assert world.run(ask("a")) is answer
+        assert asked == ["a", "a"]
+
+
+@worlds
+def test_an_entry_answers_each_function_by_its_own_measure(world: World, clock: FakeClock) -> None:
+    store = MemoryStore()
+    with llmcache.configure(clock=clock.clock):
+        asks = [world.cached(answer, backend=store, name="n", ttl=ttl) for ttl in (100, 10)]
+        for ask in (*asks, *asks):
+            assert world.run(ask("a")) == {"answer": "a"}
+        clock.advance(10)
+        lines = [hit_of(ask)(("a",), {}) for ask in asks]
+    assert lines[0] == {"answer": "a"}
+    assert type(lines[1]) is Unanswered
 
 
 @worlds
@@ -131,8 +171,12 @@ def test_who_must_go_another_way(world: World, clock: FakeClock) -> None:
         stale = line(("a",), {})
         assert type(stale) is Unanswered
         assert stale.data is not None
+        clock.advance(-10 - MAX_CLOCK_SKEW)
+        assert line(("a",), {}) == {"answer": "a"}
+        clock.advance(-1)
+        assert type(line(("a",), {})) is Unanswered
     assert line(("a",), {}) is UNASKED
-    assert ask.cache.stats().hits == 1
+    assert ask.cache.stats().hits == 2
 
 
 @pytest.mark.parametrize("created", [-100.0, -10.0, -9.9, 0.0, 60.0, 60.1, 1e9])

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmcache import Clock, ConfigurationError
-from llmcache.policy import MAX_CLOCK_SKEW, judge, parse_bound, parse_ttl
+from llmcache.policy import MAX_CLOCK_SKEW, judge, lifetime, parse_bound, parse_ttl
 
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 moments = st.integers(0, 10**6)
@@ -174,6 +174,17 @@ def test_an_entry_may_be_ahead_by_what_clocks_differ(ahead: float, verdict: str)
 def test_an_entry_with_senseless_times_is_expired(numbers: dict[str, float]) -> None:
     entry = {"created": 1000.0, "expires": inf} | numbers
     assert judge(**entry, now=1000, ttl=inf) == "expired"
+
+
+times = st.integers(0, 200) | st.sampled_from([inf, -inf, nan])
+
+
+@given(created=times, expires=times, ttl=st.integers(0, 200) | st.just(inf))
+def test_a_lifetime_is_when_an_entry_is_fresh(created: float, expires: float, ttl: float) -> None:
+    begins, ends = lifetime(created, expires, ttl)
+    for now in range(-100, 400):
+        verdict = judge(created=created, expires=expires, now=now, ttl=ttl)
+        assert (begins <= now < ends) == (verdict == "fresh")
 
 
 def test_a_clock_is_the_system_s_unless_told_otherwise() -> None:

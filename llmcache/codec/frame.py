@@ -29,11 +29,10 @@ import hashlib
 import struct
 from dataclasses import dataclass
 from math import inf
-from typing import Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 from llmcache.codec.compression import THRESHOLD, compress, decompress
 from llmcache.codec.encryption import Keyring
-from llmcache.codec.plans import Plan
 from llmcache.errors import LLMCacheError
 
 VERSION: Final = 1
@@ -102,8 +101,8 @@ class Sealed(bytes):
     proven: tuple[Frame, bytes, Entry, int] | None = None
     """The frame that proved it, the key's digest, what it says, and where its payload starts."""
 
-    plan: tuple[Plan, int] | None = None
-    """What makes its value, and where in it the tree starts, once the codec has found out."""
+    memo: Any = None
+    """What who reads it has found out, and needs when reading it again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ from typing import Any, Final, Generic, TypeVar
 
 import orjson
 
-from llmcache.codec.classes import Step, steps_to
+from llmcache.codec.classes import ClassGone, Step, steps_to
 from llmcache.codec.shapes import Read, Shape
 
 Part = TypeVar("Part")
@@ -80,12 +80,24 @@ class Plan:
             {(id(names), name): (names, name, it) for names, name, it in steps}.values()
         )
 
-    def holds(self) -> bool:
-        """Say whether every class is still what its name finds."""
+    def read_again(self, tree: bytes) -> Any:
+        """Return the value of *tree*, if it still holds.
+
+        Raises:
+            ClassGone: if it does not.
+        """
+        # As `holds` does it: calling that would cost as much as looking.
         try:
             for names, name, found in self._steps:
                 if names[name] is not found:
-                    return False
+                    raise ClassGone
+        except KeyError:
+            raise ClassGone from None
+        return self.read(tree)
+
+    def holds(self) -> bool:
+        """Say whether every class is still what its name finds."""
+        try:
+            return all(names[name] is found for names, name, found in self._steps)
         except KeyError:
             return False
-        return True

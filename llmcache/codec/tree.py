@@ -18,10 +18,9 @@ from typing import Any, Final
 import orjson
 
 from llmcache.codec import models, records
-from llmcache.codec.frame import Sealed
 from llmcache.codec.kinds import BY_NAME, class_of, kind_of
 from llmcache.codec.models import Reader, is_model
-from llmcache.codec.plans import Plans
+from llmcache.codec.plans import Plan, Plans
 from llmcache.codec.records import NoRecord
 from llmcache.codec.shapes import Build, Read, Shape
 from llmcache.codec.ways import MODEL, Ways
@@ -82,19 +81,26 @@ def decode(codec: int, data: bytes, start: int = 0) -> Any:
         return data[start:].decode()
     if codec == PLAIN:
         return _loads(data[start:])
-    known = data.plan if type(data) is Sealed else None
-    if known is not None and known[0].holds():
-        plan, start = known
-    else:
-        if codec not in _PLANS:
-            raise ValueError("a payload of an unknown codec")
-        end = data.index(b"\n", start)
-        plan = _PLANS[codec].find(data[start:end])
-        start = end + 1
-        if type(data) is Sealed:
-            data.plan = plan, start
-    tree = data[start:]
-    return plan.read(tree if codec == RECORD else _loads(tree))
+    plan, start = _plan_for(codec, data, start)
+    return plan.read(data[start:])
+
+
+def reader(codec: int, data: bytes, start: int) -> tuple[Read, int]:
+    """Return what makes the values of `decode` again and again, and from where on in *data*."""
+    if codec == TEXT:
+        return bytes.decode, start
+    if codec == PLAIN:
+        return _loads, start
+    plan, start = _plan_for(codec, data, start)
+    return plan.read_again, start
+
+
+def _plan_for(codec: int, data: bytes, start: int) -> tuple[Plan, int]:
+    """Return what makes the value of a payload with shapes, and where its tree starts."""
+    if codec not in _PLANS:
+        raise ValueError("a payload of an unknown codec")
+    end = data.index(b"\n", start)
+    return _PLANS[codec].find(data[start:end]), end + 1
 
 
 def check_comes_back(value: Any, codec: int, payload: bytes) -> None:
@@ -212,8 +218,13 @@ def _reader_for(reader: Reader, builders: list[Build]) -> Read:
     return builders[_place(reader)]
 
 
+def _tree_reader_for(root: Reader, builders: list[Build]) -> Read:
+    read = _reader_for(root, builders)
+    return lambda tree: read(_loads(tree))
+
+
 _PLANS: Final[dict[int, Plans[Any]]] = {
-    TREE: Plans(_builder_for, _reader_for),
+    TREE: Plans(_builder_for, _tree_reader_for),
     RECORD: records.PLANS,
 }
 

@@ -67,6 +67,9 @@ def unusual(value: Any, room: int, most: int = SOME) -> int:  # noqa: PLR0912
     """
     if type(value) is not dict:
         return _count([value], room, most)
+    if len(value) == 1 and type(rest := value.get("**")) is dict:
+        # All that **kwargs took, of a function that has no more parameters.
+        value, room = rest, room - 1
     found = 0
     # Most of a request are texts, and messages whose members are texts.
     others: list[Any] = []
@@ -91,7 +94,7 @@ def unusual(value: Any, room: int, most: int = SOME) -> int:  # noqa: PLR0912
             if not isfinite(part):
                 return UNFIT
         elif kind is dict and room == MAX_DEPTH:
-            # What **kwargs took.
+            # What **kwargs took beside others.
             count = unusual(part, room - 1, most)
             if count == UNFIT:
                 return UNFIT

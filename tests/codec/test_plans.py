@@ -54,7 +54,20 @@ def test_a_list_is_read_once(plan, made):
     one, two = plan.find(shapes(*NAMES)), plan.find(shapes(*NAMES))
     assert one is two
     assert made == NAMES
-    assert one.read([1]) == [(place, [1]) for place in range(len(NAMES))]
+    assert one.read_again([1]) == [(place, [1]) for place in range(len(NAMES))]
+
+
+@pytest.mark.parametrize("name", ["Usage", "Outer", "Box"])
+def test_nothing_is_made_of_a_class_that_is_another(plan, name, monkeypatch):
+    one = plan.find(shapes(*NAMES))
+    with monkeypatch.context() as patch:
+        patch.setattr(samples, name, type(name, (), {}))
+        with pytest.raises(ClassGone):
+            one.read_again([1])
+        patch.delattr(samples, name)
+        with pytest.raises(ClassGone):
+            one.read_again([1])
+    assert one.read_again([1])
 
 
 @pytest.mark.parametrize("name", ["Usage", "Outer", "Box"])
@@ -96,9 +109,12 @@ def test_a_class_that_is_replaced_while_a_list_is_read_is_seen_later(made, monke
             monkeypatch.setattr(samples, "Usage", Local)
         return found
 
-    plan = plans.Plans(builder_for, lambda reader, builders: builders)
+    plan = plans.Plans(builder_for, lambda reader, builders: lambda tree: builders)
     one = shapes("codec.samples:Usage")
-    assert [plan.find(one).read for _ in range(3)] == [[Usage], [Local], [Local]]
+    with pytest.raises(ClassGone):
+        plan.find(one).read_again(b"")
+    assert [plan.find(one).read_again(b"") for _ in range(2)] == [[Local], [Local]]
+    assert made == [Usage, Local]
 
 
 def test_only_so_many_lists_are_kept(plan, made, monkeypatch):

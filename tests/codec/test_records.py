@@ -15,7 +15,6 @@ from openai.types.chat import ChatCompletion
 from pydantic import BaseModel, create_model
 from twins import worlds
 
-from codec import samples
 from codec.hooks import watched
 from codec.planting import Upstream, payload
 from codec.samples import (
@@ -35,7 +34,6 @@ from codec.samples import (
 from codec.trips import back_to_the_byte, no_code_of, no_import, of_samples
 from llmcache.codec import records
 from llmcache.codec.classes import ClassGone
-from llmcache.codec.frame import Sealed
 from llmcache.codec.shapes import fingerprint
 from llmcache.codec.tree import RECORD, TREE, decode, encode, same
 
@@ -262,27 +260,6 @@ def test_each_value_has_its_own_parts():
     one, other = decode(*encode(private())), decode(*encode(private()))
     assert one.__pydantic_private__ is not other.__pydantic_private__
     assert one.model_fields_set is not other.model_fields_set
-
-
-def test_sealed_bytes_know_how_they_are_read_until_a_class_is_another(monkeypatch):
-    for value in (Usage(tokens=1), Usage(details=Point(1))):
-        codec, written = encode(value)
-        data = Sealed(b"before" + written)
-        assert decode(codec, data, 6) == value
-        plan = data.plan
-        assert plan is not None
-        assert decode(codec, data, 6) == value
-        assert data.plan is plan
-        with monkeypatch.context() as patch:
-            patch.setattr(
-                samples, "Usage", type("Usage", (Usage,), {"__module__": "codec.samples"})
-            )
-            assert type(decode(codec, data, 6)) is samples.Usage
-            assert data.plan is not plan
-            patch.delattr(samples, "Usage")
-            with pytest.raises(ClassGone):
-                decode(codec, data, 6)
-        assert type(decode(codec, data, 6)) is Usage
 
 
 def read(*shapes, tree, root=(0, True)):
