@@ -18,7 +18,8 @@ def nearest(kind: Any, body: dict[str, Any]) -> dict[str, Any] | None:
     """Return *body* with as little changed as makes it valid for *kind*, or ``None``.
 
     Where pydantic misses something, something small of the right type is put;
-    where it finds what it does not want, that is replaced likewise.
+    where it finds what it does not want, that is replaced likewise, by its JSON
+    where a text is wanted.
     """
     body = copy.deepcopy(body)
     for _ in range(_TRIES):
@@ -29,7 +30,8 @@ def nearest(kind: Any, body: dict[str, Any]) -> dict[str, Any] | None:
             holder, place, _ = _place(body, error["loc"])
             if holder is None:
                 return None
-            holder[place] = _right(error, place)
+            was = holder[place] if _has(holder, place) else None
+            holder[place] = _right(error, place, was)
     return None
 
 
@@ -72,7 +74,7 @@ def _has(holder: Any, place: Any) -> bool:
     return place in holder if isinstance(holder, dict) else place < len(holder)
 
 
-def _right(error: Any, place: Any) -> Any:
+def _right(error: Any, place: Any, was: Any) -> Any:
     wanted = error["type"]
     if wanted == "literal_error":
         return error["ctx"]["expected"].split(" or ")[0].split(",")[0].strip("'")
@@ -81,5 +83,5 @@ def _right(error: Any, place: Any) -> Any:
     if wanted.startswith(("int_", "float_")):
         return 1
     if wanted.startswith("string_"):
-        return "none"
+        return orjson.dumps(was).decode()
     return [] if wanted.startswith("list_") else None
