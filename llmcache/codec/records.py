@@ -216,7 +216,8 @@ def _finisher(given: set[str], *, has_private: bool) -> Callable[[Any], Any]:
         if type(private) is not dict:
             raise ValueError("no values by name")
         set_private(model, private)
-        return finish(model)
+        set_fields(model, copy_fields())
+        return model
 
     return finish_with_private if has_private else finish
 
