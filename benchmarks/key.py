@@ -12,6 +12,7 @@ from enum import Enum
 from functools import partial
 from math import nan
 from typing import Any, NamedTuple
+from zoneinfo import ZoneInfo
 
 import orjson
 from pydantic import BaseModel
@@ -71,6 +72,9 @@ UNUSUAL: dict[str, Any] = {
 COUNT = 1000
 
 
+_BERLIN = ZoneInfo("Europe/Berlin")
+
+
 def _noon(second: int) -> datetime:
     return datetime(2026, 1, 31, 12, tzinfo=UTC) + timedelta(seconds=second)
 
@@ -79,6 +83,10 @@ def _noon(second: int) -> datetime:
 LISTS: dict[str, tuple[Callable[[int], Any], Callable[[int], Any]]] = {
     "dates": (lambda i: date(2026, 1, 1 + i % 28), lambda i: f"2026-01-{1 + i % 28:02}"),
     "datetimes": (_noon, lambda i: _noon(i).isoformat()),
+    "datetimes in Berlin": (
+        lambda i: _noon(i).astimezone(_BERLIN),
+        lambda i: _noon(i).astimezone(_BERLIN).isoformat(),
+    ),
     "bytes": (lambda i: b"%010d" % i, lambda i: f"{i:010}"),
     "Decimals": (lambda i: Decimal(i) / 100, lambda i: str(i / 100)),
     "nan": (lambda i: nan, lambda i: i / 7),
@@ -92,6 +100,11 @@ LISTS: dict[str, tuple[Callable[[int], Any], Callable[[int], Any]]] = {
         lambda i: {"effort": "high", "seed": i},
     ),
 }
+_KINDS = [*LISTS.values()]
+LISTS["all of these in turn"] = (
+    lambda i: _KINDS[i % len(_KINDS)][0](i),
+    lambda i: _KINDS[i % len(_KINDS)][1](i),
+)
 
 
 def tables(effort: Effort) -> list[Table]:

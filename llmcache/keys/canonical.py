@@ -21,7 +21,7 @@ import orjson
 
 from llmcache.keys import fit
 from llmcache.keys.fit import MAX_DEPTH, SOME, is_enum, member_value, unusual
-from llmcache.keys.plain import integer, number, text
+from llmcache.keys.plain import integer, number, spelled, text
 from llmcache.keys.walk import OPTIONS as _OPTIONS
 from llmcache.keys.walk import Walk, Writer, check_interrupt, key_segment, writes
 
@@ -47,7 +47,7 @@ def canonical(value: Any) -> bytes:
 
 
 def _constant(value: Any, walk: Walk) -> bytes:
-    return _dumps(value)
+    return spelled(value)
 
 
 def _text(value: str, walk: Walk) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from itertools import chain
 from math import isfinite
@@ -14,15 +14,28 @@ import orjson
 from llmcache.keys import fit
 
 _SURROGATE: Final = re.compile(b"\xed[\xa0-\xbf]")
+_SMALL: Final = 512
 _dumps = orjson.dumps
+
+
+def spelled(
+    value: Any, default: Callable[[Any], Any] | None = None, options: int | None = None
+) -> bytes:
+    """Return what orjson writes, in no more memory than that takes.
+
+    Its own bytes have been a kilobyte, of which the rest is given back: who keeps
+    many of them waits for that, and not for orjson.
+    """
+    form = _dumps(value, default, options)
+    return form if len(form) > _SMALL else b"%b" % form
 
 
 def text(value: str) -> bytes:
     """Return the canonical bytes of a text."""
     if value.isascii():
-        return _dumps(value)
+        return spelled(value)
     data = value.encode("utf-8", "surrogatepass")
-    return b'!text"%b"' % data.hex().encode() if _SURROGATE.search(data) else _dumps(value)
+    return b'!text"%b"' % data.hex().encode() if _SURROGATE.search(data) else spelled(value)
 
 
 def integer(value: int) -> bytes:
@@ -32,7 +45,7 @@ def integer(value: int) -> bytes:
 
 def number(value: float) -> bytes:
     """Return the canonical bytes of a float."""
-    return _dumps(value) if isfinite(value) else b'!float"%b"' % str(value).encode()
+    return spelled(value) if isfinite(value) else b'!float"%b"' % str(value).encode()
 
 
 def floats(values: Sequence[float]) -> bytes:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from cmath import isfinite
 from collections.abc import Iterable, Sequence
-from datetime import timedelta, timezone
+from datetime import datetime, timedelta, timezone
 from functools import partial
 from itertools import chain, islice
 from operator import attrgetter
@@ -27,6 +27,7 @@ from llmcache.keys.walk import Walk, writes_rows
 _dumps = orjson.dumps
 _DATETIME: Final = b"!datetime"
 _MINUTE: Final = timedelta(minutes=1)
+_offset_of: Final = datetime.utcoffset
 _zone_of: Final = attrgetter("tzinfo")
 _fold_of: Final = attrgetter("fold")
 
@@ -53,7 +54,9 @@ def _moments(tag: bytes, items: Sequence[Any], walk: Walk) -> bytes | None:
         return None
     tails = {key: values.zone_form(zone, zone and zone.tzname(None)) for key, zone in zones.items()}
     # orjson leaves a zero out of the microseconds of some times.
-    native = tag == _DATETIME and all(map(_has_minutes, zones.values()))
+    native = tag == _DATETIME and (
+        all(map(_has_minutes, zones.values())) or all(map(_is_whole, {*map(_offset_of, items)}))
+    )
     texts = _dumps(items if native else [item.isoformat() for item in items])[1:-1]
     if len(zones) == 1 and folds == {0}:
         head, tail = tag + b"[", b",0,%b]" % tails.popitem()[1]
@@ -72,8 +75,13 @@ def _is_settled(zone: Any) -> bool:
 
 
 def _has_minutes(zone: Any) -> bool:
-    """Say whether orjson spells the times of a zone without rounding."""
-    return zone is None or (type(zone) is timezone and not zone.utcoffset(None) % _MINUTE)
+    """Say whether orjson spells all times of a zone without rounding."""
+    return zone is None or (type(zone) is timezone and _is_whole(zone.utcoffset(None)))
+
+
+def _is_whole(offset: timedelta | None) -> bool:
+    """Say whether orjson spells the offset of a time without rounding."""
+    return offset is None or not offset % _MINUTE
 
 
 def _timedeltas(items: Sequence[Any], walk: Walk) -> bytes:

@@ -7,7 +7,7 @@ import re
 import sys
 from collections import deque
 from collections.abc import Iterable
-from datetime import date, datetime, time, timedelta, timezone
+from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Context, Decimal
 from pathlib import PurePath
 from typing import Any, Final
@@ -83,8 +83,11 @@ def write_time(value: time, walk: Walk) -> bytes:
 
 
 def write_datetime(value: datetime, walk: Walk) -> bytes:
-    if value.tzinfo is None:
+    zone = value.tzinfo
+    if zone is None:
         return b"!datetime[%b,%d,null]" % (_dumps(value), value.fold)
+    if zone is UTC:
+        return b'!datetime[%b,%d,["timezone","UTC"]]' % (_dumps(value), value.fold)
     return b"!datetime" + _moment(value)
 
 

@@ -15,7 +15,7 @@ from llmcache.attributes import module_of, per_class, qualname_of
 from llmcache.errors import UncacheableArgument
 from llmcache.keys import fit
 from llmcache.keys.fit import MAX_DEPTH, UNFIT, is_sure, unusual
-from llmcache.keys.plain import floats, leaves
+from llmcache.keys.plain import floats, leaves, spelled
 
 # How far down a walk tries orjson on the lists and mappings that it comes by.
 _TRIES: Final = 5
@@ -196,7 +196,7 @@ class Walk:
             return None
         numbers = len(self._numbers)
         try:
-            return _dumps(value, self.fragment, OPTIONS)
+            return spelled(value, self.fragment, OPTIONS)
         except orjson.JSONEncodeError as error:
             check_interrupt(error)
             # Some part has no form: it is looked for once more, for its path.
@@ -261,7 +261,7 @@ class Walk:
         if len(values) > _FEW and fit.are_leaves(values):
             if fit.are_sure_leaves(values):
                 with suppress(orjson.JSONEncodeError):
-                    return _dumps(values)
+                    return spelled(values)
             if fit.are_floats(values):
                 return floats(values)
         return b"[%b]" % b",".join(self.parts(values, "[{}]".format))
@@ -272,7 +272,7 @@ class Walk:
         values = [members[name] for name in names]
         if len(names) > _FEW and fit.are_leaves(values) and fit.are_sure_leaves(values):
             with suppress(orjson.JSONEncodeError):
-                return _dumps(members, None, OPTIONS)
+                return spelled(members, None, OPTIONS)
         forms = self.parts(values, lambda i: key_segment(names[i]))
         return b"{%b}" % b",".join(
             [b"%b:%b" % pair for pair in zip(map(_dumps, names), forms, strict=True)]
@@ -281,6 +281,8 @@ class Walk:
     def unordered(self, values: Iterable[Any]) -> list[bytes]:
         """Return the canonical bytes of each of *values*, which have no order."""
         values = [*values]
+        if len(values) == 1:
+            return self.parts(values, "[…]".format)
         if fit.are_leaves(values):
             return leaves(values) or self.parts(values, str)
         return [self.apart("[…]", value) for value in values]
@@ -292,7 +294,7 @@ class Walk:
                 break
         else:
             with suppress(orjson.JSONEncodeError):
-                return _dumps(members, None, OPTIONS)
+                return spelled(members, None, OPTIONS)
         return self.quick(members) or self.encode(members)
 
     def tagged(self, tag: bytes, *values: Any) -> bytes:

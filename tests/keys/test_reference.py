@@ -11,6 +11,7 @@ from collections.abc import Callable
 from fractions import Fraction
 from pathlib import PosixPath, PurePosixPath, PureWindowsPath
 from typing import Annotated, Any, Literal, Union
+from zoneinfo import ZoneInfo
 
 import anthropic
 import numpy as np
@@ -372,6 +373,16 @@ def test_times_of_any_fraction_of_a_second_have_the_bytes_of_the_specification()
     times = [moment.timetz() for moment in moments]
     naive = [moment.time() for moment in moments]
     for items in (moments, times, naive):
+        assert canonical(items) == reference(items)
+
+
+@pytest.mark.parametrize("year", [1, 1880, 1937, 1972, 2026])
+@pytest.mark.parametrize("zone", ["Africa/Monrovia", "Europe/Amsterdam", "Asia/Kathmandu"])
+def test_moments_of_a_zone_have_its_offsets_to_the_second(year: int, zone: str) -> None:
+    first = dt.datetime(year, 1, 1, tzinfo=ZoneInfo(zone))
+    moments = [first + dt.timedelta(days=12 * number) for number in range(30)]
+    mixed = [*moments, *(moment.replace(tzinfo=None) for moment in moments)]
+    for items in (moments, mixed):
         assert canonical(items) == reference(items)
 
 
