@@ -139,10 +139,7 @@ class Resolver:
         except UncacheableArgument as error:
             self._capture = error
         self.shown_name: Final = options.name or self.name
-        metadata = {"function": self.shown_name}
-        if isinstance(options.version, str | int):
-            metadata["version"] = str(options.version)
-        self._metadata = orjson.dumps(metadata)
+        self._metadata = _metadata(self.shown_name, options.version)
         if options.name is not None:
             self._agreement = process.Agreement(
                 process.Sharing(
@@ -255,6 +252,18 @@ class Resolver:
         if place not in self._stores:
             self._stores[place] = self.process.store(options, self._options.name)
         return self._stores[place]
+
+
+def _metadata(name: str, version: Any) -> bytes:
+    """Return what entries say of their function; texts that are no Unicode are spelled out."""
+    shown = {"function": name}
+    if type(version) is str:
+        shown["version"] = version
+    elif type(version) is int:
+        # Python writes no decimal number of thousands of digits.
+        shown["version"] = str(version) if abs(version) < 2**64 else hex(version)
+    spelled = {key: text.encode("utf-8", "backslashreplace") for key, text in shown.items()}
+    return orjson.dumps({key: text.decode() for key, text in spelled.items()})
 
 
 _NOBODY: Final = Identity(digest="0" * 64, portable=False)

@@ -10,7 +10,8 @@ from typing import Any, Final
 from llmcache.attributes import inherits, module_of
 from llmcache.errors import UncacheableArgument
 from llmcache.keys.plain import text
-from llmcache.keys.walk import Walk, Writer, finds
+from llmcache.keys.walk import Walk
+from llmcache.keys.writers import Writer, finds
 
 _MODULES: Final = ("typing", "typing_extensions")
 

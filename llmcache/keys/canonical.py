@@ -23,7 +23,8 @@ from llmcache.keys import fit
 from llmcache.keys.fit import MAX_DEPTH, SOME, is_enum, member_value, unusual
 from llmcache.keys.plain import integer, number, spelled, text
 from llmcache.keys.walk import OPTIONS as _OPTIONS
-from llmcache.keys.walk import Walk, Writer, check_interrupt, key_segment, writes
+from llmcache.keys.walk import Walk, check_interrupt, key_segment
+from llmcache.keys.writers import Writer, writes
 
 _dumps = orjson.dumps
 
@@ -58,12 +59,12 @@ def _integer(value: int, walk: Walk) -> bytes:
     return integer(value)
 
 
-def _float(value: float, walk: Walk) -> bytes:
+def write_float(value: float, walk: Walk) -> bytes:
     return number(value)
 
 
 def _array(value: Sequence[Any], walk: Walk) -> bytes:
-    return walk.rows(value) or walk.tried(value) or walk.array(value)
+    return walk.rows(value) or walk.groups(value) or walk.tried(value) or walk.array(value)
 
 
 def write_mapping(value: Mapping[Any, Any], walk: Walk) -> bytes:
@@ -125,7 +126,7 @@ _writers: Final[dict[type, Writer]] = {
     bool: _constant,
     str: _text,
     int: _integer,
-    float: _float,
+    float: write_float,
     list: _array,
     tuple: _array,
     dict: write_mapping,

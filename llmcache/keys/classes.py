@@ -36,7 +36,8 @@ from llmcache.keys.sources import (
     is_made_by_library,
     is_written_by_users,
 )
-from llmcache.keys.walk import Walk, Writer, describe, finds
+from llmcache.keys.walk import Walk
+from llmcache.keys.writers import Writer, describe, finds
 
 # What Python and the makers of classes note for themselves, some versions of
 # them only. All of it follows from what else is written of a class.

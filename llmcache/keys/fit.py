@@ -299,11 +299,6 @@ def are_sure_leaves(values: Any) -> bool:
     return all(map(isfinite, [value for value in values if type(value) is float]))
 
 
-def are_floats(values: Any) -> bool:
-    """Say whether all of *values* are floats."""
-    return all(type(value) is float for value in values)
-
-
 def are_leaves(values: Any) -> bool:
     """Say whether none of *values* holds others, and all are plain JSON."""
     return set(map(id, map(type, values))) <= _LEAVES | _FLOATS

@@ -20,7 +20,8 @@ from llmcache.keys.identity import function_form
 from llmcache.keys.names import is_transparent, layers
 from llmcache.keys.plain import text
 from llmcache.keys.sources import docstring
-from llmcache.keys.walk import Walk, Writer, finds, writes
+from llmcache.keys.walk import Walk
+from llmcache.keys.writers import Writer, finds, writes
 
 _LRU_CACHE: Final = type(functools.lru_cache(len))
 

@@ -40,7 +40,8 @@ from llmcache.keys.fit import is_enum, member_value
 from llmcache.keys.plain import text
 from llmcache.keys.sources import sets_attributes
 from llmcache.keys.values import data_form, is_path_class, path_form, shape_form
-from llmcache.keys.walk import Walk, Writer, describe, finds, finds_first, qualified, writes
+from llmcache.keys.walk import Walk
+from llmcache.keys.writers import Writer, describe, finds, finds_first, qualified, writes
 
 T = TypeVar("T")
 

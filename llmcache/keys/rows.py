@@ -18,11 +18,12 @@ import orjson
 
 from llmcache.attributes import reader_of
 from llmcache.keys import objects, values
-from llmcache.keys.canonical import write_mapping
+from llmcache.keys.canonical import write_float, write_mapping
 from llmcache.keys.classes import class_name
 from llmcache.keys.fit import are_texts, has_plain_value
-from llmcache.keys.plain import leaves, text
-from llmcache.keys.walk import Walk, writes_rows
+from llmcache.keys.plain import floats, leaves, text
+from llmcache.keys.walk import Walk
+from llmcache.keys.writers import writes_rows
 
 _dumps = orjson.dumps
 _DATETIME: Final = b"!datetime"
@@ -33,8 +34,8 @@ _fold_of: Final = attrgetter("fold")
 
 
 def _between(head: bytes, forms: Iterable[bytes], tail: bytes) -> bytes:
-    """Return each of *forms* between *head* and *tail*, and commas between them."""
-    return head + (tail + b"," + head).join(forms) + tail
+    """Return each of *forms* between *head* and *tail*, one a line."""
+    return head + (tail + b"\n" + head).join(forms) + tail
 
 
 def _of_class(tag: bytes, kind: type, parts: list[Any], tail: bytes, walk: Walk) -> bytes:
@@ -44,7 +45,7 @@ def _of_class(tag: bytes, kind: type, parts: list[Any], tail: bytes, walk: Walk)
 
 
 def _dates(items: Sequence[Any], walk: Walk) -> bytes:
-    return b"!date" + _dumps(items)[1:-1].replace(b",", b",!date")
+    return b"!date" + _dumps(items)[1:-1].replace(b",", b"\n!date")
 
 
 def _moments(tag: bytes, items: Sequence[Any], walk: Walk) -> bytes | None:
@@ -60,8 +61,8 @@ def _moments(tag: bytes, items: Sequence[Any], walk: Walk) -> bytes | None:
     texts = _dumps(items if native else [item.isoformat() for item in items])[1:-1]
     if len(zones) == 1 and folds == {0}:
         head, tail = tag + b"[", b",0,%b]" % tails.popitem()[1]
-        return head + texts.replace(b",", tail + b"," + head) + tail
-    return b",".join(
+        return head + texts.replace(b",", tail + b"\n" + head) + tail
+    return b"\n".join(
         [
             b"%b[%b,%d,%b]" % (tag, text, item.fold, tails[id(item.tzinfo)])
             for text, item in zip(texts.split(b","), items, strict=True)
@@ -85,29 +86,30 @@ def _is_whole(offset: timedelta | None) -> bool:
 
 
 def _timedeltas(items: Sequence[Any], walk: Walk) -> bytes:
-    return ",".join(
+    return "\n".join(
         [f"!timedelta[{item.days},{item.seconds},{item.microseconds}]" for item in items]
     ).encode()
 
 
 def _decimals(items: Sequence[Any], walk: Walk) -> bytes:
-    joined = '",!decimal"'.join(map(values.decimal_text, items))
+    joined = '"\n!decimal"'.join(map(values.decimal_text, items))
     return f'!decimal"{joined}"'.encode()
 
 
 def _data(tag: str, items: Sequence[Any], walk: Walk) -> bytes:
-    joined = f'",{tag}"'.join([*map(values.hex_of, items)])
+    joined = f'"\n{tag}"'.join([*map(values.hex_of, items)])
     return f'{tag}"{joined}"'.encode()
 
 
 def _complexes(items: Sequence[Any], walk: Walk) -> bytes | None:
     if not all(map(isfinite, items)):
         return None
-    return _tagged(b"!complex[", [(item.real, item.imag) for item in items])
+    pairs = _dumps([(item.real, item.imag) for item in items])[2:-2]
+    return _between(b"!complex[", pairs.split(b"],["), b"]")
 
 
-def _tagged(tag: bytes, pairs: list[tuple[Any, Any]]) -> bytes:
-    return _dumps(pairs)[1:-1].replace(b"[", tag)
+def _floats(items: Sequence[Any], walk: Walk) -> bytes:
+    return floats(items)[1:-1].replace(b",", b"\n")
 
 
 def _sets(tag: bytes, items: Sequence[Any], walk: Walk) -> bytes | None:
@@ -145,7 +147,7 @@ def _paths(items: Sequence[Any], walk: Walk) -> bytes:
 def _members(items: Sequence[Any], walk: Walk) -> bytes | None:
     if not has_plain_value(type(items[0])):
         return None
-    return b",".join(walk.forms([item._value_ for item in items]))
+    return b"\n".join(walk.forms([item._value_ for item in items]))
 
 
 def _instances(items: Sequence[Any], walk: Walk) -> bytes | None:
@@ -203,6 +205,7 @@ for _writer, _rows in (
     (values.write_set, partial(_sets, b"!set[")),
     (values.write_frozenset, partial(_sets, b"!frozenset[")),
     (write_mapping, _mappings),
+    (write_float, _floats),
     (objects.write_member, _members),
     (objects.write_instance, _instances),
     (objects.write_struct, _structs),

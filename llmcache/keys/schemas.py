@@ -15,7 +15,8 @@ from llmcache.keys.fit import is_enum, member_value
 from llmcache.keys.names import is_typed_dict
 from llmcache.keys.plain import text
 from llmcache.keys.sources import docstring
-from llmcache.keys.walk import Walk, describe
+from llmcache.keys.walk import Walk
+from llmcache.keys.writers import describe
 
 
 @per_class

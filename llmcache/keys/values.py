@@ -17,7 +17,8 @@ import orjson
 from llmcache.attributes import inherits, module_of, name_of
 from llmcache.errors import UncacheableArgument
 from llmcache.keys.plain import integer, number, text
-from llmcache.keys.walk import Walk, Writer, finds, qualified, writes
+from llmcache.keys.walk import Walk
+from llmcache.keys.writers import Writer, finds, qualified, writes
 
 _dumps = orjson.dumps
 

@@ -1,4 +1,4 @@
-"""The walk over a value that no JSON writer can write alone, and who writes what on it.
+"""The walk over a value that no JSON writer can write alone.
 
 A writer writes the values of one class, and hands their parts back to the walk.
 """
@@ -7,20 +7,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Any, Final, TypeVar
 
 import orjson
 
-from llmcache.attributes import module_of, per_class, qualname_of
 from llmcache.errors import UncacheableArgument
 from llmcache.keys import fit
 from llmcache.keys.fit import MAX_DEPTH, UNFIT, is_sure, unusual
-from llmcache.keys.plain import floats, leaves, spelled
+from llmcache.keys.plain import leaves, spelled
+from llmcache.keys.writers import LEAVES, ROWS, WRITERS, Rows, Writer, writer_for, writer_or_none
 
 # How far down a walk tries orjson on the lists and mappings that it comes by.
 _TRIES: Final = 5
 # So few items are written one by one.
 _FEW: Final = 8
+# So many are looked at for those of one class.
+_MANY: Final = 32
 _TOO_DEEP: Final = "nests too deep, or contains itself"
 
 OPTIONS: Final = (
@@ -35,12 +37,6 @@ _Fragment = orjson.Fragment
 _MARK: Final = _Fragment(b"\n")
 
 T = TypeVar("T")
-
-Writer: TypeAlias = "Callable[[Any, Walk], bytes]"
-"""Writes one value; its parts go through the walk."""
-
-Rows: TypeAlias = "Callable[[Sequence[Any], Walk], bytes | None]"
-"""Writes many values of one class with commas between them, ``None`` if it cannot."""
 
 
 class Walk:
@@ -87,7 +83,7 @@ class Walk:
             UncacheableArgument: if some part of it has no canonical form.
         """
         key = id(type(value))
-        writer = _WRITERS.get(key) or self._found.get(key) or self._find(value)
+        writer = WRITERS.get(key) or self._found.get(key) or self._find(value)
         depth = self._depth
         if depth >= MAX_DEPTH or self._parts >= fit.MOST_PARTS:
             self._enter(1)
@@ -102,7 +98,7 @@ class Walk:
 
     def fragment(self, value: Any) -> orjson.Fragment:
         """Return `encode` of a *value* for orjson."""
-        if (writer := _LEAVES.get(id(type(value)))) is not None:
+        if (writer := LEAVES.get(id(type(value)))) is not None:
             return _Fragment(writer(value, self))
         return _Fragment(self.encode(value))
 
@@ -117,7 +113,7 @@ class Walk:
 
     def _find(self, value: Any) -> Writer:
         kind = type(value)
-        writer = _writer_for(kind)
+        writer = writer_for(kind)
         self.hold(kind)
         self._found[id(kind)] = writer
         return writer
@@ -180,7 +176,7 @@ class Walk:
         try:
             for value in values:
                 key = id(type(value))
-                writer = _WRITERS.get(key) or self._found.get(key) or self._find(value)
+                writer = WRITERS.get(key) or self._found.get(key) or self._find(value)
                 forms.append(writer(value, self))
         except UncacheableArgument as error:
             raise error.within(segment(len(forms))) from None
@@ -213,9 +209,7 @@ class Walk:
         if len(values) <= _FEW or self._depth > _TRIES:
             return None
         kind = type(values[0])
-        key = id(kind)
-        writer = _WRITERS.get(key) or self._found.get(key) or _writer_or_none(kind)
-        write = _ROWS.get(writer)
+        write = self._rows_for(kind)
         if write is None:
             return None
         # A key of somebody's own may change the list while it is written.
@@ -223,20 +217,60 @@ class Walk:
         for value in values:
             if type(value) is not kind:
                 return None
+        lines = self._lines(write, values)
+        return None if lines is None else b"[%b]" % lines.replace(b"\n", b",")
+
+    def groups(self, values: Sequence[Any]) -> bytes | None:
+        """Return ``[…]`` of many values of a few classes, those of each class written together."""
+        if len(values) < _MANY or self._depth > _TRIES:
+            return None
+        values = [*values]
+        places: dict[int, list[int]] = {}
+        for place, kind in enumerate(map(id, map(type, values))):
+            places.setdefault(kind, []).append(place)
+        if not 1 < len(places) <= len(values) // _FEW:
+            return None
+        numbers = len(self._numbers)
+        forms = [b""] * len(values)
+        for group in places.values():
+            written = self._written([values[place] for place in group])
+            # What is numbered is so in the order in which it is met.
+            if written is None or len(self._numbers) > numbers:
+                self._forget(numbers)
+                return None
+            for place, form in zip(group, written, strict=True):
+                forms[place] = form
+        return b"[%b]" % b",".join(forms)
+
+    def _written(self, values: list[Any]) -> list[bytes] | None:
+        """Return the canonical bytes of each of many values of one class, if that is quick."""
+        write = self._rows_for(type(values[0]))
+        if write is not None and (lines := self._lines(write, values)) is not None:
+            return lines.split(b"\n")
+        try:
+            return self.forms(values)
+        except (orjson.JSONEncodeError, UncacheableArgument) as error:
+            check_interrupt(error)
+            return None
+
+    def _rows_for(self, kind: type) -> Rows | None:
+        key = id(kind)
+        return ROWS.get(WRITERS.get(key) or self._found.get(key) or writer_or_none(kind))
+
+    def _lines(self, write: Rows, values: list[Any]) -> bytes | None:
         numbers, parts, depth = len(self._numbers), self._parts, self._depth
         try:
             self._enter(len(values))
-            form = write(values, self)
+            lines = write(values, self)
         except (orjson.JSONEncodeError, UncacheableArgument) as error:
             check_interrupt(error)
-            form = None
+            lines = None
         finally:
             self._depth = depth
-        if form is None:
+        if lines is None:
             self._forget(numbers)
             self._parts = parts
-            return None
-        return b"[%b]" % form
+        return lines
 
     def forms(self, values: list[Any]) -> list[bytes]:
         """Return the canonical bytes of each of *values*, which orjson writes at once.
@@ -258,12 +292,9 @@ class Walk:
     def array(self, values: Iterable[Any]) -> bytes:
         """Return ``[…]`` of *values*, in their order."""
         values = values if isinstance(values, list | tuple) else list(values)
-        if len(values) > _FEW and fit.are_leaves(values):
-            if fit.are_sure_leaves(values):
-                with suppress(orjson.JSONEncodeError):
-                    return spelled(values)
-            if fit.are_floats(values):
-                return floats(values)
+        if len(values) > _FEW and fit.are_leaves(values) and fit.are_sure_leaves(values):
+            with suppress(orjson.JSONEncodeError):
+                return spelled(values)
         return b"[%b]" % b",".join(self.parts(values, "[{}]".format))
 
     def object(self, members: Mapping[str, Any]) -> bytes:
@@ -281,10 +312,8 @@ class Walk:
     def unordered(self, values: Iterable[Any]) -> list[bytes]:
         """Return the canonical bytes of each of *values*, which have no order."""
         values = [*values]
-        if len(values) == 1:
-            return self.parts(values, "[…]".format)
         if fit.are_leaves(values):
-            return leaves(values) or self.parts(values, str)
+            return (len(values) > 1 and leaves(values)) or self.parts(values, str)
         return [self.apart("[…]", value) for value in values]
 
     def record(self, members: Mapping[str, Any]) -> bytes:
@@ -315,76 +344,3 @@ def check_interrupt(error: Exception) -> None:
     if cause is not None and not isinstance(cause, Exception):
         # It is no fault of the value: an interrupt, for one.
         raise cause from None
-
-
-# By their addresses: a class may have a metaclass with a __hash__ of its own.
-_WRITERS: Final[dict[int, Writer]] = {}
-_LEAVES: Final[dict[int, Writer]] = {}
-_KINDS: Final[dict[int, type]] = {}
-_ROWS: Final[dict[Writer | None, Rows]] = {}
-_FINDERS: Final[list[Callable[[type], Writer | None]]] = []
-_CHANGING: Final[list[Callable[[type], Writer | None]]] = []
-
-
-def writes(kind: type, writer: Writer, *, leaf: bool = False) -> None:
-    """Let *writer* write the values whose class is exactly *kind*.
-
-    Args:
-        kind: the class.
-        writer: writes one of its values.
-        leaf: whether these have no parts, of which the walk must keep count.
-    """
-    _KINDS[id(kind)] = kind
-    _WRITERS[id(kind)] = writer
-    if leaf:
-        _LEAVES[id(kind)] = writer
-    else:
-        _LEAVES.pop(id(kind), None)
-
-
-def writes_rows(writer: Writer, rows: Rows) -> None:
-    """Let *rows* write what there are many of that *writer* writes one by one."""
-    _ROWS[writer] = rows
-
-
-def finds(finder: Callable[[type], Writer | None]) -> None:
-    """Ask *finder* for the writer of a class that no writer names, after those before."""
-    _FINDERS.append(finder)
-
-
-def finds_first(finder: Callable[[type], Writer | None]) -> None:
-    """Ask *finder* before all others, once in each walk: its answer may change."""
-    _CHANGING.append(finder)
-
-
-def _writer_or_none(kind: type) -> Writer | None:
-    for finder in _CHANGING:
-        if writer := finder(kind):
-            return writer
-    return _found_writer(kind)
-
-
-def _writer_for(kind: type) -> Writer:
-    found = _writer_or_none(kind)
-    if found is None:
-        raise UncacheableArgument(f"is {describe(kind)}, which has no canonical form")
-    return found
-
-
-@per_class
-def _found_writer(kind: type) -> Writer | None:
-    for finder in _FINDERS:
-        if writer := finder(kind):
-            return writer
-    return None
-
-
-def describe(kind: type) -> str:
-    """Return a class's name with its article, for a message."""
-    name = qualname_of(kind) if module_of(kind) == "builtins" else qualified(kind)
-    return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
-
-
-def qualified(kind: type) -> str:
-    """Return ``module.qualname`` of a class."""
-    return f"{module_of(kind)}.{qualname_of(kind)}"

@@ -7,6 +7,7 @@ import collections
 import datetime as dt
 import functools
 import inspect
+import json
 import logging
 import pathlib
 import re
@@ -14,6 +15,7 @@ import threading
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from typing import Any
+from unittest import mock
 
 import anthropic
 import numpy as np
@@ -26,7 +28,7 @@ import wrapt
 import llmcache
 from keys import named
 from llmcache import ConfigurationError, UncacheableArgument, UncacheableFunction, llm_cached
-from llmcache.keys import objects, walk
+from llmcache.keys import objects, writers
 from llmcache.keys.canonical import canonical
 
 shared = functools.partial(llm_cached, backend="memory://identity", strict=True)
@@ -729,13 +731,25 @@ def test_functions_of_one_name_must_agree_in_their_parameters() -> None:
             return question
 
 
-@pytest.mark.parametrize("name", [None, "versions"])
+@pytest.mark.parametrize("name", [None, "versions", "no \ud800 unicode"])
 def test_each_version_is_another_function(name: str | None) -> None:
     versions: list[Any] = [None, 0, 1, 1.0, True, "1", (1,), {"a": 1}, named.Point(1), b"1", int]
+    versions += [10**5000, -(10**5000), "\ud800"]
     keys = {shared(name=name, version=version)(same).cache.key("p") for version in versions}
     assert len(keys) == len(versions)
     again = [shared(name=name, version=version)(same) for version in ([1], (1,))]
     assert again[0].cache.key("p") == again[1].cache.key("p")
+
+
+@pytest.mark.parametrize(
+    ("version", "shown"),
+    [("1", "1"), (-2, "-2"), (2**64, "0x10000000000000000"), ("\ud800", r"\ud800"), (1.5, None)],
+)
+def test_entries_say_whose_they_are(version: Any, shown: str | None) -> None:
+    ask = shared(name="agent", version=version)(same)
+    runtime = ask._self_engine._resolved()  # type: ignore[attr-defined]
+    said = {"function": "agent"} | ({} if shown is None else {"version": shown})
+    assert json.loads(runtime.entries.metadata) == said
 
 
 def test_a_version_without_a_form_is_refused() -> None:
@@ -826,10 +840,10 @@ REGISTRABLE = [
 def test_any_other_class_may_be_given_a_key(value: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     before = canonical(value)
     monkeypatch.setattr(objects, "_registered", {})
-    monkeypatch.setattr(walk, "_WRITERS", {**walk._WRITERS})
-    llmcache.register_key(type(value), lambda value: "mine")
-    assert canonical(value).endswith(b',"mine"]')
-    assert canonical([{"a": value}]) == canonical(value).join((b'[{"a":', b"}]"))
+    with mock.patch.dict(writers.WRITERS), mock.patch.dict(writers.LEAVES):
+        llmcache.register_key(type(value), lambda value: "mine")
+        assert canonical(value).endswith(b',"mine"]')
+        assert canonical([{"a": value}]) == canonical(value).join((b'[{"a":', b"}]"))
     monkeypatch.undo()
     assert canonical(value) == before
 

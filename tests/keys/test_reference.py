@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import functools
+import itertools
 import re
 import struct
 from collections import Counter, OrderedDict, defaultdict, deque
@@ -393,6 +394,20 @@ def test_many_values_of_one_class_have_the_bytes_of_the_specification(
 ) -> None:
     value = {"items": items, "more": [items, 1]} if within else items
     assert canonical(value) == reference(value)
+
+
+@settings(max_examples=300, suppress_health_check=list(HealthCheck))
+@given(
+    lists=st.lists(alike, min_size=2, max_size=4),
+    few=st.lists(values, max_size=2),
+    within=st.booleans(),
+)
+def test_many_values_of_a_few_classes_have_the_bytes_of_the_specification(
+    lists: list[list[Any]], few: list[Any], *, within: bool
+) -> None:
+    in_turn = [item for row in itertools.zip_longest(*lists) for item in row]
+    value = {"items": in_turn, "more": [[*in_turn, *few], 1]} if within else in_turn
+    assert outcome(canonical, value) == outcome(reference, value)
 
 
 @pytest.mark.parametrize("count", [1, 20])
