@@ -91,6 +91,7 @@ def requests() -> dict[str, dict[str, Any]]:
         "20 messages, 8 tools": {**TWO_MESSAGES, "messages": messages(20, 380), "tools": tools},
         "one text": {**TWO_MESSAGES, "messages": messages(1, 200_000)},
         "one long text": {**TWO_MESSAGES, "messages": messages(1, 1_200_000)},
+        "400 messages": {**TWO_MESSAGES, "messages": messages(400, 3_000)},
         "4,000 messages": {**TWO_MESSAGES, "messages": messages(4_000, 270)},
     }
 

@@ -117,7 +117,7 @@ def _members(items: list[Any]) -> list[Any]:
         mappings = batch
         if not _are_all(dict, batch):
             mappings = [item for item in batch if type(item) is dict]
-            found += [item for item in batch if type(item) is not dict]
+            found += [item for item in batch if type(item) is not dict] if mappings else batch
         parts = get_referents(*mappings)
         if not _are_all(str, parts):
             found += [part for part in parts if type(part) is not str]

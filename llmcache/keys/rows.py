@@ -7,11 +7,12 @@ is most of what it costs. Whatever cannot be written so is left to the walk.
 from __future__ import annotations
 
 from cmath import isfinite
-from collections.abc import Iterable, Sequence
-from datetime import datetime, timedelta, timezone
+from collections.abc import Collection, Iterable, Sequence
+from contextlib import suppress
+from datetime import timedelta, timezone, tzinfo
 from functools import partial
-from itertools import chain, islice
-from operator import attrgetter
+from itertools import chain, islice, repeat
+from operator import attrgetter, is_
 from typing import Any, Final
 
 import orjson
@@ -28,7 +29,7 @@ from llmcache.keys.writers import writes_rows
 _dumps = orjson.dumps
 _DATETIME: Final = b"!datetime"
 _MINUTE: Final = timedelta(minutes=1)
-_offset_of: Final = datetime.utcoffset
+_year_of: Final = attrgetter("year")
 _zone_of: Final = attrgetter("tzinfo")
 _fold_of: Final = attrgetter("fold")
 
@@ -49,17 +50,16 @@ def _dates(items: Sequence[Any], walk: Walk) -> bytes:
 
 
 def _moments(tag: bytes, items: Sequence[Any], walk: Walk) -> bytes | None:
-    zones = {id(zone): zone for zone in map(_zone_of, items)}
-    folds = {*map(_fold_of, items)}
+    first = items[0].tzinfo
+    is_one = all(map(is_, map(_zone_of, items), repeat(first)))
+    zones = {id(zone): zone for zone in ([first] if is_one else map(_zone_of, items))}
     if not all(map(_is_settled, zones.values())):
         return None
     tails = {key: values.zone_form(zone, zone and zone.tzname(None)) for key, zone in zones.items()}
     # orjson leaves a zero out of the microseconds of some times.
-    native = tag == _DATETIME and (
-        all(map(_has_minutes, zones.values())) or all(map(_is_whole, {*map(_offset_of, items)}))
-    )
+    native = tag == _DATETIME and _are_spelled(zones.values(), items)
     texts = _dumps(items if native else [item.isoformat() for item in items])[1:-1]
-    if len(zones) == 1 and folds == {0}:
+    if is_one and not any(map(_fold_of, items)):
         head, tail = tag + b"[", b",0,%b]" % tails.popitem()[1]
         return head + texts.replace(b",", tail + b"\n" + head) + tail
     return b"\n".join(
@@ -75,14 +75,26 @@ def _is_settled(zone: Any) -> bool:
     return zone is None or type(zone) is timezone or values.is_zone_info(zone)
 
 
-def _has_minutes(zone: Any) -> bool:
-    """Say whether orjson spells all times of a zone without rounding."""
-    return zone is None or (type(zone) is timezone and _is_whole(zone.utcoffset(None)))
+def _are_spelled(zones: Collection[Any], items: Sequence[Any]) -> bool:
+    """Say whether orjson spells the offsets of moments in *zones*, which it rounds to minutes."""
+    if all(zone is None or _is_of_minutes(zone) for zone in zones):
+        return True
+    # The last offset with seconds in the tz database, Liberia's, ended in January 1972.
+    return min(map(_year_of, items)) > 1972 and all(
+        zone is None or _is_of_minutes(zone) or _is_of_database(zone) for zone in zones
+    )
 
 
-def _is_whole(offset: timedelta | None) -> bool:
-    """Say whether orjson spells the offset of a time without rounding."""
-    return offset is None or not offset % _MINUTE
+def _is_of_minutes(zone: tzinfo) -> bool:
+    return type(zone) is timezone and not zone.utcoffset(None) % _MINUTE
+
+
+def _is_of_database(zone: tzinfo) -> bool:
+    """Say whether a `ZoneInfo` is known by its key, and not read from a file of somebody's own."""
+    # These have no other mark than that they cannot be pickled.
+    with suppress(Exception):
+        return values.is_zone_info(zone) and bool(zone.__reduce__())
+    return False
 
 
 def _timedeltas(items: Sequence[Any], walk: Walk) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import functools
+import io
 import itertools
 import re
 import struct
@@ -377,14 +378,26 @@ def test_times_of_any_fraction_of_a_second_have_the_bytes_of_the_specification()
         assert canonical(items) == reference(items)
 
 
-@pytest.mark.parametrize("year", [1, 1880, 1937, 1972, 2026])
+@pytest.mark.parametrize("year", [1, 1880, 1937, 1972, 1973, 2026])
 @pytest.mark.parametrize("zone", ["Africa/Monrovia", "Europe/Amsterdam", "Asia/Kathmandu"])
 def test_moments_of_a_zone_have_its_offsets_to_the_second(year: int, zone: str) -> None:
     first = dt.datetime(year, 1, 1, tzinfo=ZoneInfo(zone))
     moments = [first + dt.timedelta(days=12 * number) for number in range(30)]
     mixed = [*moments, *(moment.replace(tzinfo=None) for moment in moments)]
-    for items in (moments, mixed):
+    odd = dt.timezone(dt.timedelta(hours=1, seconds=1))
+    for items in (moments, mixed, [*mixed, *(moment.replace(tzinfo=odd) for moment in moments)]):
         assert canonical(items) == reference(items)
+
+
+def test_moments_of_a_zone_of_somebody_s_own_have_its_offsets_to_the_second() -> None:
+    times, kinds, names = (1).to_bytes(8, "big"), (3601).to_bytes(4, "big") + bytes(2), b"ODD\0"
+    counts = (0, 0, 0, 1, 1, 4)
+    head = b"TZif2" + bytes(15) + b"".join(count.to_bytes(4, "big") for count in counts)
+    data = head + bytes(5) + kinds + names + head + times + bytes(1) + kinds + names + b"\n\n"
+    zone = ZoneInfo.from_file(io.BytesIO(data), key="Odd/Zone")
+    moments = [dt.datetime(2026, 1, day, tzinfo=zone) for day in range(1, 31)]
+    assert moments[0].utcoffset() == dt.timedelta(seconds=3601)
+    assert canonical(moments) == reference(moments)
 
 
 @settings(max_examples=400, suppress_health_check=list(HealthCheck))
