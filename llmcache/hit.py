@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from llmcache.codec.frame import AWAITED, Frame, Sealed, UnreadableEntry
+from llmcache.codec.frame import AWAITED, Entry, Frame, Sealed
 from llmcache.codec.shapes import Read
 from llmcache.codec.tree import decode, reader
 from llmcache.guard import Visit
 from llmcache.keys.request import Keyer
-from llmcache.policy import judge, lifetime
+from llmcache.policy import MAX_CLOCK_SKEW, lifetime
 from llmcache.process import Process
 from llmcache.runtime import Runtime
 from llmcache.stats import FEW_HITS, Counters
@@ -68,21 +68,16 @@ def straight_line(runtime: Runtime, process: Process, counters: Counters) -> Hit
     basis, prefix, policy = runtime.basis, runtime.prefix, runtime.policy
     ttl, wall = policy.ttl, policy.clock.wall
     get, begin = None if store is None else store.get, runtime.visit
-    frame = runtime.entries.frame
+    frame, open_entry = runtime.entries.frame, runtime.entries.frame.open
     saved, add_up, listeners = counters.saved, counters.add_up, process.listeners
 
-    def read(data: bytes, digest: bytes) -> tuple[Any, float]:
-        """Return the value of an entry, and the seconds that the original call took."""
-        entry, body, start = frame.open(data, digest)
-        created, expires, _, took, flags, codec, _ = entry
-        if flags & AWAITED or judge(created, expires, wall(), ttl) != "fresh":
-            raise UnreadableEntry("not fresh, or awaited")
-        if type(data) is Sealed and body is data:
-            begins, ends = lifetime(created, expires, ttl)
-            data.memo = frame, digest, begins, ends, took, *reader(codec, data, start)
-        return decode(codec, body, start), took
+    def remember(data: Sealed, digest: bytes, entry: Entry, start: int) -> None:
+        """Keep what the next hit needs of an entry that was read just now."""
+        begins, ends = lifetime(entry.created, entry.expires, ttl)
+        read_again, start = reader(entry.codec, data, start)
+        data.memo = frame, digest, begins, ends, entry.duration, read_again, start
 
-    def hit(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    def hit(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:  # noqa: PLR0912
         if process.settings is not basis or listeners.callbacks:
             return UNASKED
         try:
@@ -110,8 +105,20 @@ def straight_line(runtime: Runtime, process: Process, counters: Counters) -> Hit
                     return Unanswered(runtime, digest, visit, data)
                 value = read_again(data[start:])
             else:
-                value, took = read(data, digest)
+                entry, body, start = open_entry(data, digest)
+                created, expires, _, took, flags, codec, _ = entry
+                # As `judge` does it: to call that would take a fortieth of a hit.
+                now = wall()
+                in_time = now < expires and now - created < ttl > 0
+                if not in_time or created > now + MAX_CLOCK_SKEW or flags & AWAITED:
+                    return Unanswered(runtime, digest, visit, data)
+                value = decode(codec, body, start)
+                if type(data) is Sealed and body is data:
+                    remember(data, digest, entry, start)
         except Exception:  # noqa: BLE001
+            if type(data) is Sealed:
+                # A class in it may be another one now.
+                data.memo = None
             return Unanswered(runtime, digest, visit, data)
         saved.append(took)
         if len(saved) > FEW_HITS:

@@ -143,7 +143,10 @@ def judge(created: float, expires: float, now: float, ttl: float) -> Verdict:
 
 
 def lifetime(created: float, expires: float, ttl: float) -> tuple[float, float]:
-    """Return from when until just before when `judge` says that an entry is fresh."""
+    """Return from when until just before when `judge` says that an entry is fresh.
+
+    Where both round, they may differ by what a float of such a time cannot tell.
+    """
     if not (isfinite(created) and ttl > 0):
         return inf, -inf
     return created - MAX_CLOCK_SKEW, min(expires, created + ttl)

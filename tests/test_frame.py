@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import os
 import struct
 import sys
 import tracemalloc
 import zlib
+from collections.abc import Callable
 from dataclasses import replace
 from math import inf
+from pickle import dumps, loads
 from typing import Any
 
 import pytest
@@ -24,6 +27,7 @@ from llmcache.codec.frame import (
     CorruptEntry,
     Entry,
     Frame,
+    Sealed,
     UnreadableEntry,
 )
 
@@ -319,3 +323,12 @@ def test_the_layout_is_the_one_of_this_version() -> None:
     assert hashlib.sha256(SEALED).hexdigest() == (
         "504b002c0566db2a267ddaa8bf2f36b66a01c8916e5ef7c0121d5a11b83fbf98"
     )
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda data: loads(dumps(data))])
+def test_a_copy_of_an_entry_is_plain_bytes(copied: Callable[[bytes], bytes]) -> None:
+    data = PLAIN.seal(ENTRY, PAYLOAD, DIGEST)
+    assert type(data) is Sealed
+    data.memo = sys
+    assert copied(data) == data
+    assert type(copied(data)) is bytes

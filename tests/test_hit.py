@@ -72,6 +72,7 @@ def test_a_hit_is_of_the_class_that_is_there_now(
         patch.setattr(samples, "Usage", other)
         assert type(hit_of(ask)(("a",), {})) is Unanswered
         assert type(world.run(ask("a"))) is other
+        assert type(hit_of(ask)(("a",), {})) is other
         assert asked == ["a"]
         patch.delattr(samples, "Usage")
         assert world.run(ask("a")) is answer

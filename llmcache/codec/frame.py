@@ -104,6 +104,10 @@ class Sealed(bytes):
     memo: Any = None
     """What who reads it has found out, and needs when reading it again."""
 
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        # A copy goes without what only this process knows.
+        return bytes, (bytes(self),)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Frame:

@@ -64,7 +64,9 @@ def write_float(value: float, walk: Walk) -> bytes:
 
 
 def _array(value: Sequence[Any], walk: Walk) -> bytes:
-    return walk.rows(value) or walk.groups(value) or walk.tried(value) or walk.array(value)
+    # A key of somebody's own may change the list while it is written.
+    items = [*value]
+    return walk.rows(items) or walk.groups(items) or walk.tried(items) or walk.array(items)
 
 
 def write_mapping(value: Mapping[Any, Any], walk: Walk) -> bytes:

@@ -13,7 +13,7 @@ import threading
 from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Callable
 from enum import Enum
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import PurePath
 from types import FunctionType, MemberDescriptorType
 from typing import Any, Final, TypeAlias, TypeVar
@@ -272,13 +272,20 @@ def subclass_plan(kind: type) -> tuple[Callable[[Any], Any], _Reader]:
     base, attributes_of = _base_of(kind), reader_of(kind)
     names = class_attribute(kind, "_fields")
     if base is tuple and isinstance(names, tuple):
-        return lambda value: dict(zip(names, tuple.__iter__(value), strict=True)), attributes_of
+        return partial(_items_by_name, names), attributes_of
     if not inherits(kind, defaultdict):
         return _BASES[base], attributes_of
     return _BASES[base], lambda value: {
         **attributes_of(value),
         "default_factory": _default_factory(value),
     }
+
+
+def _items_by_name(names: tuple[str, ...], value: Any) -> dict[str, Any]:
+    try:
+        return dict(zip(names, tuple.__iter__(value), strict=True))
+    except ValueError:
+        raise UncacheableArgument("is a named tuple whose items are not its fields") from None
 
 
 _default_factory: Final[Any] = vars(defaultdict)["default_factory"].__get__

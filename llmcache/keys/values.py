@@ -108,7 +108,7 @@ def zone_form(zone: Any, name: str | None) -> bytes:
     if type(zone) is timezone:
         return b'["timezone",%b]' % text(name or "")
     if is_zone_info(zone):
-        if zone.key is None:
+        if type(zone.key) is not str:
             raise UncacheableArgument("has a time zone without a key")
         return b'["ZoneInfo",%b]' % text(zone.key)
     return b"[%b,%b]" % (text(qualified(type(zone))), b"null" if name is None else text(name))

@@ -55,6 +55,7 @@ class Walk:
         "_parts",
         "_plans",
         "_refused",
+        "_ungrouped",
         "first",
         "names",
         "unfinished",
@@ -66,6 +67,7 @@ class Walk:
         self._depth = 0
         self._parts = 0
         self._refused = False
+        self._ungrouped = False
         self._found: dict[int, Writer] = {}
         self._plans: dict[int, Any] = {}
         self._numbers: dict[tuple[int, str], int] = {}
@@ -212,39 +214,43 @@ class Walk:
         write = self._rows_for(kind)
         if write is None:
             return None
-        # A key of somebody's own may change the list while it is written.
-        values = [*values]
         for value in values:
             if type(value) is not kind:
                 return None
-        lines = self._lines(write, values)
+        lines = self._lines(write, [*values])
         return None if lines is None else b"[%b]" % lines.replace(b"\n", b",")
 
     def groups(self, values: Sequence[Any]) -> bytes | None:
         """Return ``[…]`` of many values of a few classes, those of each class written together."""
         if len(values) < _MANY or self._depth > _TRIES:
             return None
-        values = [*values]
+        if self._ungrouped or len(values) > fit.MOST_PARTS - self._parts:
+            return None
         places: dict[int, list[int]] = {}
         for place, kind in enumerate(map(id, map(type, values))):
             places.setdefault(kind, []).append(place)
         if not 1 < len(places) <= len(values) // _FEW:
             return None
-        numbers = len(self._numbers)
+        numbers, parts = len(self._numbers), self._parts
+        # What is in it is not grouped, nor anything else if this is in vain.
+        self._ungrouped = True
         forms = [b""] * len(values)
         for group in places.values():
             written = self._written([values[place] for place in group])
             # What is numbered is so in the order in which it is met.
             if written is None or len(self._numbers) > numbers:
                 self._forget(numbers)
+                self._parts = parts
                 return None
             for place, form in zip(group, written, strict=True):
                 forms[place] = form
+        self._ungrouped = False
+        self._parts = parts + len(values)
         return b"[%b]" % b",".join(forms)
 
     def _written(self, values: list[Any]) -> list[bytes] | None:
         """Return the canonical bytes of each of many values of one class, if that is quick."""
-        write = self._rows_for(type(values[0]))
+        write = self._rows_for(type(values[0])) if len(values) > _FEW else None
         if write is not None and (lines := self._lines(write, values)) is not None:
             return lines.split(b"\n")
         try:

@@ -362,6 +362,51 @@ def test_many_leaves_are_no_containers(monkeypatch: pytest.MonkeyPatch) -> None:
     assert canonical({"x": [b""] * 31}).count(b"!bytes") == 31
 
 
+class Said:
+    """Says what counts of it, and what else is done then."""
+
+    def __init__(self, then: typing.Callable[[], object]) -> None:
+        self.then = then
+
+    def __llmcache_key__(self) -> str:
+        self.then()
+        return "said"
+
+
+DATE = dt.date(2026, 1, 31)
+IN_TURN = [DATE, "a"] * 20
+
+
+@pytest.mark.parametrize("odd", ["\ud800", 2**70, math.nan])
+def test_what_is_grouped_in_vain_does_not_count(
+    odd: typing.Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("llmcache.keys.fit.MOST_PARTS", 60)
+    assert canonical([*IN_TURN, *[odd] * 5]).count(b"!date") == 20
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_what_is_grouped_in_vain_is_so_once(depth: int) -> None:
+    @dataclasses.dataclass
+    class Local:
+        held: typing.Any
+
+    asked: list[int] = []
+    value: typing.Any = Said(lambda: asked.append(1))
+    for _ in range(depth):
+        value = [Local(value), *[DATE] * 40, "\ud800"]
+    assert canonical(value).count(b"!date") == 40 * depth
+    assert len(asked) <= 2
+
+
+def test_a_list_counts_as_it_was_when_it_came() -> None:
+    value: list[typing.Any] = []
+    said = Said(value.clear)
+    for more in ([], [*IN_TURN, said], [*IN_TURN, "\ud800"]):
+        value[:] = [said, *more]
+        assert canonical(value).count(b"said") == 1 + (said in more)
+
+
 def test_a_key_without_end_is_refused_with_its_place() -> None:
     class Endless:
         def __llmcache_key__(self) -> typing.Any:

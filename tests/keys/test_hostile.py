@@ -1190,9 +1190,13 @@ def released() -> memoryview:
     return view
 
 
-def zone_without_a_key() -> ZoneInfo:
+def zone_of(key: Any) -> ZoneInfo:
     header = b"TZif" + bytes(16) + struct.pack(">6l", 0, 0, 0, 0, 1, 4)
-    return ZoneInfo.from_file(io.BytesIO(header + struct.pack(">lbB4s", 0, 0, 0, b"UTC")))
+    return ZoneInfo.from_file(io.BytesIO(header + struct.pack(">lbB4s", 0, 0, 0, b"UTC")), key=key)
+
+
+class Halved(typing.NamedTuple("Halved", [("a", str), ("b", str)])):
+    _fields = ("a",)
 
 
 def closing_over(value: Any) -> Callable[[], Any]:
@@ -1345,7 +1349,9 @@ REFUSED: dict[str, Callable[[], Any]] = {
     "bound method of a lock": lambda: threading.Lock().acquire,
     "bound method of a generator": lambda: generator().__next__,
     "released view": released,
-    "zone without a key": lambda: dt.datetime(2024, 1, 1, tzinfo=zone_without_a_key()),
+    "zone without a key": lambda: dt.datetime(2024, 1, 1, tzinfo=zone_of(None)),
+    "zone whose key is no text": lambda: dt.datetime(2024, 1, 1, tzinfo=zone_of(b"UTC")),
+    "named tuple whose items are not its fields": lambda: Halved("a", "b"),
     "subclass of datetime": lambda: Date(2024, 1, 1),
     "subclass of Decimal": lambda: Exact(1),
     "subclass of deque": Line,
