@@ -13,7 +13,7 @@ from llmcache.stats import Counters
 
 logger: Final = logging.getLogger("llmcache")
 
-_PLACE: Final = re.compile(r"\[\d+\]")
+_PLACE: Final = r"\[\d+\]"
 _MOST: Final = 100
 
 
@@ -34,7 +34,7 @@ class Complaints:
 
         Places in a list count as one. After many that differ there are no more.
         """
-        what = _PLACE.sub("[]", what)
+        what = re.sub(_PLACE, "[]", what)
         with self._lock:
             if what in self._made or len(self._made) >= _MOST:
                 return

@@ -47,7 +47,7 @@ MAX_CLOCK_SKEW: Final = 60.0
 DEFAULT_MAX_VALUE_BYTES: Final = 8 * 1024 * 1024
 
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-_DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)([smhd])", re.ASCII)
+_DURATION: Final = r"([0-9]+(?:\.[0-9]+)?)([smhd])"
 
 
 def parse_ttl(ttl: TTL) -> float:
@@ -68,7 +68,7 @@ def parse_ttl(ttl: TTL) -> float:
     if isinstance(ttl, timedelta):
         seconds = ttl.total_seconds()
     elif isinstance(ttl, str):
-        if match := _DURATION.fullmatch(ttl.strip()):
+        if match := re.fullmatch(_DURATION, ttl.strip()):
             seconds = float(match[1]) * _UNITS[match[2]]
     elif isinstance(ttl, int | float) and not isinstance(ttl, bool):
         with suppress(OverflowError):

@@ -55,7 +55,7 @@ _BOUNDS: Final = ("max_bytes", "max_size")
 _WHOLE: Final = (*_BOUNDS, "max_connections")
 _SECONDS: Final = ("connect_timeout", "timeout")
 
-_NUMBER: Final = re.compile(r"[0-9]{1,18}")
+_NUMBER: Final = r"[0-9]{1,18}"
 
 Factory: TypeAlias = "Callable[..., Store]"
 """Makes a store of a URL's address, and of those keyword options that it has parameters for."""
@@ -185,7 +185,7 @@ def _checked(store: Any, shown: str) -> Any:
 def _parsed(url: BackendURL, name: str) -> Any:
     written = url.options[name]
     if name in _WHOLE:
-        value = int(written) if _NUMBER.fullmatch(written) else None
+        value = int(written) if re.fullmatch(_NUMBER, written) else None
         try:
             return parse_bound(name, value)
         except ConfigurationError:

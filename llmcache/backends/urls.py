@@ -8,12 +8,9 @@ from typing import Final
 
 from llmcache.errors import ConfigurationError
 
-_URL: Final = re.compile(
-    r"(?P<scheme>[a-z][a-z0-9+.-]*):(?://(?P<address>[^?]*)(?:\?(?P<query>.*))?|.*)",
-    re.ASCII | re.DOTALL,
-)
-_WORD: Final = re.compile(r"[a-z][a-z0-9+.-]*", re.ASCII)
-_SHOWN: Final = re.compile(r"[\w -]*")
+_WORD: Final = r"[a-z][a-z0-9+.-]*"
+_URL: Final = rf"(?s)(?P<scheme>{_WORD}):(?://(?P<address>[^?]*)(?:\?(?P<query>.*))?|.*)"
+_SHOWN: Final = r"[\w -]*"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +38,11 @@ def parse_url(text: str) -> BackendURL:
         ConfigurationError: if it is none; the message repeats a plain word or
             the scheme at most.
     """
-    if _WORD.fullmatch(text):
+    if re.fullmatch(_WORD, text):
         return BackendURL(text)
-    match = _URL.fullmatch(text)
+    match = re.fullmatch(_URL, text)
     if match is None:
-        shown = repr(text) if _SHOWN.fullmatch(text) else "this text"
+        shown = repr(text) if re.fullmatch(_SHOWN, text) else "this text"
         raise ConfigurationError(f"backend: {shown} is no store and no URL of one")
     scheme, query = match["scheme"], match["query"]
     if match["address"] is None:

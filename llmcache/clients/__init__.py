@@ -5,7 +5,7 @@ from __future__ import annotations
 import dis
 import re
 import sys
-from functools import lru_cache
+from functools import cache, lru_cache
 from types import FunctionType
 from typing import Any, Final
 
@@ -55,12 +55,18 @@ _SETTINGS: Final = (
 )
 # Headers that are not part of what is asked: what the transport says of
 # itself, and secrets. A header that is not named here is.
-_NOT_CONTENT: Final = re.compile(
+_NOT_CONTENT: Final = (
     "accept|accept-encoding|connection|content-length|content-type|host|idempotency-key"
     "|(x-)?request-id|traceparent|tracestate|user-agent|x-stainless-.*"
     "|(.*-)?(api-?key|access-key|subscription-key|auth|authorization|cookie|credentials?"
     "|password|secret|signature|token)"
 )
+
+
+@cache
+def _not_content() -> re.Pattern[str]:
+    # Compiled when it is needed: to import this is quick.
+    return re.compile(_NOT_CONTENT)
 
 
 def client_of(thing: Any) -> Any:
@@ -139,7 +145,7 @@ def settings(client: Any) -> dict[str, Any]:
         "headers": {
             name.lower(): value
             for name, value in state["_custom_headers"].items()
-            if not _NOT_CONTENT.fullmatch(name.lower().replace("_", "-"))
+            if not _not_content().fullmatch(name.lower().replace("_", "-"))
         },
         "settings": {
             name: state[name] for name in _SETTINGS if isinstance(state.get(name), str | bool | int)

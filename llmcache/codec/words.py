@@ -176,12 +176,12 @@ def _too_long(value: Any) -> UncacheableValue:
     return UncacheableValue(f"the result has a {type(value).__name__} of too many digits")
 
 
-_DTYPE: Final = re.compile(r"[<>|=]?(?:[?biufcSU]\d{0,9}|[mM]8(?:\[\w+\])?)")
+_DTYPE: Final = r"[<>|=]?(?:[?biufcSU]\d{0,9}|[mM]8(?:\[\w+\])?)"
 
 
 def _array(value: Any) -> Any:
     spelled = value.dtype.str
-    if not _DTYPE.fullmatch(spelled) or not value.dtype.itemsize:
+    if not re.fullmatch(_DTYPE, spelled) or not value.dtype.itemsize:
         raise UncacheableValue(f"the result holds a numpy {value.dtype.kind!r} array")
     order = "F" if value.flags.f_contiguous and not value.flags.c_contiguous else "C"
     return [spelled, list(value.shape), order, _base64(value.tobytes(order))]
@@ -189,7 +189,7 @@ def _array(value: Any) -> Any:
 
 def _read_array(written: Any) -> Any:
     spelled, shape, order, data = written
-    if not _DTYPE.fullmatch(spelled) or order not in {"C", "F"}:
+    if not re.fullmatch(_DTYPE, spelled) or order not in {"C", "F"}:
         raise ValueError("no array")
     numpy = _module("numpy")
     flat = numpy.frombuffer(bytearray(_read_base64(data)), dtype=spelled)
@@ -198,7 +198,7 @@ def _read_array(written: Any) -> Any:
 
 def _scalar(value: Any) -> Any:
     spelled = value.dtype.str
-    if not _DTYPE.fullmatch(spelled) or not value.dtype.itemsize:
+    if not re.fullmatch(_DTYPE, spelled) or not value.dtype.itemsize:
         raise UncacheableValue(f"the result holds a numpy {value.dtype.kind!r} scalar")
     return [spelled, _base64(value.tobytes())]
 

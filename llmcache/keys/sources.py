@@ -17,7 +17,6 @@ import linecache
 import re
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from functools import lru_cache
 from types import CodeType, FunctionType
 from typing import Any, Final, TypeAlias
@@ -33,7 +32,7 @@ _TEXTS: Final = ("<ipython", "<doctest")
 # Packages that put functions of their own into classes.
 _CLASS_MAKERS: Final = ("attr", "attrs", "msgspec", "pydantic")
 
-_COMPREHENSION: Final = re.compile(r"<(?:list|set|dict)comp>\.|<genexpr>\.")
+_COMPREHENSION: Final = r"<(?:list|set|dict)comp>\.|<genexpr>\."
 
 
 def function_source(function: FunctionType) -> str | None:
@@ -87,16 +86,16 @@ def _is_library(module: Any) -> bool:
     return package in sys.stdlib_module_names or package in _CLASS_MAKERS
 
 
-@dataclass(frozen=True, slots=True)
 class _Index:
     """What a file defines."""
 
-    text: str
-    codes: frozenset[CodeType]
-    functions: dict[str, list[_Function]] = field(default_factory=dict)
-    lambdas: dict[str, list[ast.Lambda]] = field(default_factory=dict)
-    classes: dict[str, list[ast.ClassDef]] = field(default_factory=dict)
-    digests: dict[ast.AST, str | None] = field(default_factory=dict)
+    def __init__(self, text: str, codes: frozenset[CodeType]) -> None:
+        self.text = text
+        self.codes = codes
+        self.functions: dict[str, list[_Function]] = {}
+        self.lambdas: dict[str, list[ast.Lambda]] = {}
+        self.classes: dict[str, list[ast.ClassDef]] = {}
+        self.digests: dict[ast.AST, str | None] = {}
 
     def digest(self, node: ast.AST | None) -> str | None:
         if node is None:
@@ -163,7 +162,7 @@ def _definitions(tree: ast.AST, scope: str) -> Iterator[tuple[str, _Scope | ast.
 
 def without_comprehensions(qualname: str) -> str:
     """Return *qualname* without comprehensions, which are scopes in some versions only."""
-    return _COMPREHENSION.sub("", qualname)
+    return re.sub(_COMPREHENSION, "", qualname)
 
 
 def _scope_of(code: CodeType) -> str:

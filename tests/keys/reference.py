@@ -189,6 +189,8 @@ def zone(value: dt.time | dt.datetime) -> str:
     if type(value.tzinfo) is dt.timezone:
         return listed(["timezone", value.tzname()], Place())
     if type(value.tzinfo) is ZoneInfo:
+        if type(value.tzinfo.key) is not str:
+            raise Refused("a zone without a key")
         return listed(["ZoneInfo", value.tzinfo.key], Place())
     kind = type(value.tzinfo)
     return listed([f"{kind.__module__}.{kind.__qualname__}", value.tzname()], Place())
