@@ -81,6 +81,14 @@ def together(store: RedisStore) -> int:
     return len(right)
 
 
+def others(client: redis.Redis, most: int) -> int:
+    """Return how many more connections there are, once the server knows of those that closed."""
+    deadline = time.monotonic() + PATIENCE
+    while (found := len(client.client_list()) - 1) > most and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return found
+
+
 def main(who: str, port: int, times: int) -> None:
     # An interrupt that strikes while an object is being finalised can only be reported.
     warnings.simplefilter("ignore")
@@ -94,13 +102,9 @@ def main(who: str, port: int, times: int) -> None:
     count = interrupted(store.get, times)
     count["together"] = together(store)
     with redis.Redis(port=port) as client:
-        count["open"] = len(client.client_list()) - 1
+        count["open"] = others(client, CONNECTIONS)
         store.close()
-        # The server learns of it when it comes to it.
-        deadline = time.monotonic() + PATIENCE
-        while (left := len(client.client_list()) - 1) and time.monotonic() < deadline:
-            time.sleep(0.01)
-        count["left open"] = left
+        count["left open"] = others(client, 0)
     sys.stdout.write(json.dumps(count))
 
 
