@@ -93,6 +93,21 @@ def test_an_entry_answers_each_function_by_its_own_measure(world: World, clock: 
 
 
 @worlds
+def test_an_entry_of_another_key_is_no_hit_however_well_it_is_known(world: World) -> None:
+    store = MemoryStore()
+    ask = world.cached(answer, backend=store)
+    for text in ("a", "b", "a", "b", "a", "b"):
+        assert world.run(ask(text)) == {"answer": text}
+    prefix = ask._self_engine._resolved().prefix
+    here, there = (prefix + ask.cache.key(text) for text in ("a", "b"))
+    store.set(here, store._entries[there], 60)
+    assert type(hit_of(ask)(("a",), {})) is Unanswered
+    assert world.run(ask("a")) == {"answer": "a"}
+    stats = ask.cache.stats()
+    assert (stats.hits, stats.misses, stats.corrupt) == (4, 3, 1)
+
+
+@worlds
 def test_what_is_not_there_has_been_looked_up(world: World) -> None:
     ask = world.cached(answer)
     world.run(ask("a"))

@@ -206,7 +206,7 @@ class Walk:
         """Return `quick` of *value* unless that has been tried often enough on what it is in."""
         return self.quick(value) if first < self._depth <= _TRIES else None
 
-    def rows(self, values: Sequence[Any]) -> bytes | None:
+    def rows(self, values: list[Any]) -> bytes | None:
         """Return ``[…]`` of many values of one class that are quicker written together."""
         if len(values) <= _FEW or self._depth > _TRIES:
             return None
@@ -217,10 +217,10 @@ class Walk:
         for value in values:
             if type(value) is not kind:
                 return None
-        lines = self._lines(write, [*values])
+        lines = self._lines(write, values)
         return None if lines is None else b"[%b]" % lines.replace(b"\n", b",")
 
-    def groups(self, values: Sequence[Any]) -> bytes | None:
+    def groups(self, values: list[Any]) -> bytes | None:
         """Return ``[…]`` of many values of a few classes, those of each class written together."""
         if len(values) < _MANY or self._depth > _TRIES:
             return None

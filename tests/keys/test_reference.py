@@ -430,6 +430,23 @@ def test_a_class_has_its_number_before_what_its_instances_hold(count: int) -> No
     assert canonical(value) == reference(value)
 
 
+def test_local_classes_have_their_numbers_in_the_order_in_which_they_are_met() -> None:
+    class One:
+        def __init__(self, held: Any) -> None:
+            self.held = held
+
+    class Two(One):
+        pass
+
+    class Three(One):
+        pass
+
+    value = [*[One(1), Two(1)] * 20, One(Three(1)), Two(Three(1)), dt.date(2026, 1, 31)]
+    last = [*[One(1), dt.date(2026, 1, 31)] * 20, One(Three(1)), Two(1), Three(1)]
+    for items in (value, last, [*last, *value]):
+        assert canonical(items) == reference(items)
+
+
 @settings(max_examples=150, suppress_health_check=list(HealthCheck))
 @given(callables)
 def test_every_function_class_and_client_has_the_bytes_of_the_specification(value: Any) -> None:
