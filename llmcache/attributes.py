@@ -75,6 +75,17 @@ def bases_of(kind: type) -> tuple[type, ...]:
     return _class_bases(kind)  # type: ignore[no-any-return]
 
 
+def describe(kind: type) -> str:
+    """Return a class's name with its article, for a message."""
+    name = qualname_of(kind) if module_of(kind) == "builtins" else qualified(kind)
+    return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
+
+
+def qualified(kind: type) -> str:
+    """Return ``module.qualname`` of a class."""
+    return f"{module_of(kind)}.{qualname_of(kind)}"
+
+
 def per_class(function: Callable[[type], T]) -> Callable[[type], T]:
     """Let *function*, whose answers never change, be asked once for each class.
 

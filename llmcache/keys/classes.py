@@ -11,6 +11,7 @@ from llmcache.attributes import (
     NATIVE,
     bases_of,
     class_attribute,
+    describe,
     inherits,
     is_heap_type,
     module_of,
@@ -37,7 +38,7 @@ from llmcache.keys.sources import (
     is_written_by_users,
 )
 from llmcache.keys.walk import Walk
-from llmcache.keys.writers import Writer, describe, finds
+from llmcache.keys.writers import Writer, finds
 
 # What Python and the makers of classes note for themselves, some versions of
 # them only. All of it follows from what else is written of a class.

@@ -23,6 +23,7 @@ from llmcache import clients
 from llmcache.attributes import (
     attributes_of,
     class_attribute,
+    describe,
     dictionary_reader,
     inherits,
     is_plain,
@@ -31,6 +32,7 @@ from llmcache.attributes import (
     name_of,
     namespace_of,
     per_class,
+    qualified,
     reader_of,
     slots_of,
 )
@@ -41,7 +43,7 @@ from llmcache.keys.plain import text
 from llmcache.keys.sources import sets_attributes
 from llmcache.keys.values import data_form, is_path_class, path_form, shape_form
 from llmcache.keys.walk import Walk
-from llmcache.keys.writers import Writer, describe, finds, finds_first, qualified, writes
+from llmcache.keys.writers import Writer, finds, finds_first, writes
 
 T = TypeVar("T")
 

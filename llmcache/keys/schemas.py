@@ -9,14 +9,20 @@ import typing
 from collections.abc import Callable
 from typing import Any
 
-from llmcache.attributes import class_attribute, inherits, name_of, namespace_of, per_class
+from llmcache.attributes import (
+    class_attribute,
+    describe,
+    inherits,
+    name_of,
+    namespace_of,
+    per_class,
+)
 from llmcache.errors import UncacheableArgument
 from llmcache.keys.fit import is_enum, member_value
 from llmcache.keys.names import is_typed_dict
 from llmcache.keys.plain import text
 from llmcache.keys.sources import docstring
 from llmcache.keys.walk import Walk
-from llmcache.keys.writers import describe
 
 
 @per_class

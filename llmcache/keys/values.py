@@ -14,11 +14,11 @@ from typing import Any, Final
 
 import orjson
 
-from llmcache.attributes import inherits, module_of, name_of
+from llmcache.attributes import inherits, module_of, name_of, qualified
 from llmcache.errors import UncacheableArgument
 from llmcache.keys.plain import integer, number, text
 from llmcache.keys.walk import Walk
-from llmcache.keys.writers import Writer, finds, qualified, writes
+from llmcache.keys.writers import Writer, finds, writes
 
 _dumps = orjson.dumps
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeAlias
 
-from llmcache.attributes import module_of, per_class, qualname_of
+from llmcache.attributes import describe, per_class
 from llmcache.errors import UncacheableArgument
 
 Writer: TypeAlias = "Callable[[Any, Any], bytes]"
@@ -80,14 +80,3 @@ def _found_writer(kind: type) -> Writer | None:
         if writer := finder(kind):
             return writer
     return None
-
-
-def describe(kind: type) -> str:
-    """Return a class's name with its article, for a message."""
-    name = qualname_of(kind) if module_of(kind) == "builtins" else qualified(kind)
-    return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
-
-
-def qualified(kind: type) -> str:
-    """Return ``module.qualname`` of a class."""
-    return f"{module_of(kind)}.{qualname_of(kind)}"
