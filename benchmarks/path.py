@@ -29,7 +29,7 @@ from llmcache.backends.sqlite import SQLiteStore
 from llmcache.backends.sqlite_entries import LOOK_UP, number
 from llmcache.codec.frame import Sealed
 from llmcache.codec.tree import decode, reader
-from llmcache.keys.canonical import canonical
+from llmcache.keys.fit import MAX_DEPTH, unusual
 from llmcache.policy import judge
 
 _REQUEST = cases.TWO_MESSAGES
@@ -230,37 +230,24 @@ def _path(complete: Any, look_up: Line, store: Any, read: Callable[[], Any]) -> 
 
 def _key(keyer: Any) -> Line:
     """Return the steps from the arguments to their digest."""
-    bind = keyer._binder.bind
-    bound = bind((), _REQUEST)
-    form, begun = canonical(bound), _sha256(keyer._call)
+    again = keyer.remembering()
+    again((), _REQUEST)
     plain = orjson.dumps(_REQUEST, None, _SORTED)
     return Line(
-        "Keyer.digest_of",
-        "the request's digest",
-        partial(keyer.digest_of, (), _REQUEST),
+        "remembering",
+        "the digest of a request that was asked before",
+        partial(again, (), _REQUEST),
         parts=(
-            Line("Binder.bind", "arguments by name", partial(bind, (), _REQUEST)),
+            Line("unusual", "whether JSON says all", partial(unusual, _REQUEST, MAX_DEPTH)),
             Line(
-                "canonical",
+                "orjson.dumps",
                 "the request as bytes",
-                partial(canonical, bound),
+                partial(orjson.dumps, ((), _REQUEST)),
                 least=partial(orjson.dumps, _REQUEST, None, _SORTED),
             ),
-            Line(
-                "SHA-256",
-                "the digest of the bytes",
-                lambda: _digest(begun, form),
-                least=lambda: _sha256(plain).digest(),
-                written=True,
-            ),
         ),
+        least=lambda: _sha256(plain).digest(),
     )
-
-
-def _digest(begun: Any, form: bytes) -> bytes:
-    digest = begun.copy()
-    digest.update(form)
-    return digest.digest()  # type: ignore[no-any-return]
 
 
 def _value(runtime: Any, digest: bytes, data: Any, read: Callable[[], Any]) -> tuple[Line, ...]:

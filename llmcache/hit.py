@@ -9,6 +9,7 @@ from llmcache.codec.frame import AWAITED, Entry, Frame, Sealed
 from llmcache.codec.shapes import Read
 from llmcache.codec.tree import decode, reader
 from llmcache.guard import Visit
+from llmcache.keys.repeats import DigestOf
 from llmcache.keys.request import Keyer
 from llmcache.policy import MAX_CLOCK_SKEW, lifetime
 from llmcache.process import Process
@@ -53,6 +54,15 @@ def ask_nobody(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Unanswered:
     return UNASKED
 
 
+def _digest_of(runtime: Runtime) -> DigestOf | None:
+    """Return what makes the digests of calls, if that is all that it takes to make them."""
+    keyer = runtime.free
+    if not isinstance(keyer, Keyer):
+        return None
+    # Who encrypts the answers wants no requests to be kept in clear.
+    return keyer.remembering() if runtime.entries.frame.keyring is None else keyer.digest_of
+
+
 def straight_line(runtime: Runtime, process: Process, counters: Counters) -> Hit:
     """Return what answers calls of what is bound to nothing, if they are hits.
 
@@ -61,8 +71,8 @@ def straight_line(runtime: Runtime, process: Process, counters: Counters) -> Hit
     that are not whole, results that are awaited. A store that may make its
     callers wait is asked within its deadline.
     """
-    store, keyer = runtime.direct, runtime.free
-    digest_of = keyer.digest_of if isinstance(keyer, Keyer) else None
+    store = runtime.direct
+    digest_of = _digest_of(runtime)
     if digest_of is None or not runtime.enabled:
         return ask_nobody
     basis, prefix, policy = runtime.basis, runtime.prefix, runtime.policy

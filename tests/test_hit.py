@@ -17,6 +17,7 @@ from llmcache.backends.memory import MemoryStore
 from llmcache.codec.frame import Entry
 from llmcache.codec.tree import PLAIN
 from llmcache.hit import UNASKED, Unanswered, ask_nobody
+from llmcache.keys.request import Keyer
 from llmcache.policy import MAX_CLOCK_SKEW, judge
 
 
@@ -37,6 +38,36 @@ def test_a_hit_is_answered_in_a_straight_line(world: World) -> None:
     assert first == second == {"answer": "a"}
     assert first is not second
     assert ask.cache.stats().hits == 2
+
+
+@worlds
+def test_a_request_that_grows_is_another_one(world: World) -> None:
+    messages = ["hello"]
+
+    def count(messages: list[str], tools: list[str] = messages) -> int:
+        return len(messages) + len(tools)
+
+    ask = world.cached(count)
+    for number in (1, 2, 3):
+        for _ in range(4):
+            assert world.run(ask(messages)) == 2 * number
+        messages.append("and")
+    assert world.run(ask(messages[:1])) == 5
+
+
+@worlds
+def test_who_encrypts_has_no_request_kept_in_clear(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = []
+    remembering = Keyer.remembering
+    monkeypatch.setattr(Keyer, "remembering", lambda keyer: kept.append(1) or remembering(keyer))
+    for encrypt, expected in ((bytes(32), 0), (None, 1)):
+        ask = world.cached(answer, encrypt=encrypt)
+        for _ in range(3):
+            assert world.run(ask("a")) == {"answer": "a"}
+        assert ask.cache.stats().hits == 2
+        assert len(kept) == expected
 
 
 def test_a_static_coroutine_method_goes_a_straight_line_too() -> None:

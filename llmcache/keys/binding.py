@@ -8,6 +8,7 @@ from inspect import Parameter, Signature
 from typing import Any, Final
 
 from llmcache.errors import ConfigurationError, LLMCacheError
+from llmcache.keys.fit import are_leaves
 
 DEFAULT_IGNORE: Final = ("request_id",)
 _EMPTY: Final = Parameter.empty
@@ -42,6 +43,7 @@ class Binder:
         "_rest",
         "_signature",
         "bind",
+        "has_constant_defaults",
         "ignored",
         "may_stream",
     )
@@ -72,6 +74,8 @@ class Binder:
         Raises:
             Mismatch: if the function does not take these arguments.
         """
+        self.has_constant_defaults: Final = are_leaves(self._defaults.values())
+        """Whether an argument that is left out is the same for all time."""
         self.may_stream: Final = self._rest or "stream" in self._names
 
     def streams(self, bound: Mapping[str, Any]) -> bool:

@@ -14,6 +14,7 @@ from llmcache.keys.binding import Binder
 from llmcache.keys.canonical import canonical
 from llmcache.keys.identity import Identity
 from llmcache.keys.objects import subject
+from llmcache.keys.repeats import DigestOf, remembering
 
 _CALL: Final = b"llmcache/1 call\n"
 _STREAM: Final = b"llmcache/1 stream\n"
@@ -23,7 +24,6 @@ _sha256 = hashlib.sha256
 DEFAULT_EXCLUDE: Final = ("request_id", "stream")
 
 
-DigestOf: TypeAlias = "Callable[[tuple[Any, ...], Mapping[str, Any]], bytes | None]"
 OwnerRole: TypeAlias = Literal["keyed", "shown", "ignored"]
 
 
@@ -101,6 +101,15 @@ class Keyer:
         if self._secret is not None:
             return hmac.digest(self._secret, head + form, "sha256"), stream
         return _sha256(head + form).digest(), stream
+
+    def remembering(self) -> DigestOf | None:
+        """Return `digest_of`, quicker for requests that it was asked before, if that can be.
+
+        It keeps such requests in memory, in clear.
+        """
+        if self.digest_of is None or not self._binder.has_constant_defaults:
+            return self.digest_of
+        return remembering(self.digest_of)
 
     def _by_key_function(
         self,
