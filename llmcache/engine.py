@@ -12,7 +12,8 @@ from llmcache.codec.frame import AWAITED, CorruptEntry
 from llmcache.errors import LLMCacheError, StoreUnavailable, UncacheableArgument
 from llmcache.events import Outcome, Reports
 from llmcache.failures import Failures
-from llmcache.hit import Hit, Unanswered, ask_nobody, straight_line
+from llmcache.guard import Visit
+from llmcache.hit import AT_ONCE, NOW, Hit, Reading, Unanswered, ask_nobody, straight_line
 from llmcache.miss import Miss, Misses
 from llmcache.ports import AsyncPort, Port, SyncPort, drive
 from llmcache.process import usage_of
@@ -133,8 +134,14 @@ class Engine:
         """Answer a call of a coroutine function as `go_on` does."""
         if found.runtime is None:
             return await self._ask(function, None, args, kwargs)
+        runtime = found.runtime
+        if found.read is not None and found.visit is not None:
+            answer = await _waited(runtime, found.digest, found.visit, found.read)
+            if type(answer) is not Unanswered:
+                return answer
+            found = answer
         call = partial(function, *args, **kwargs)
-        return await self._follow(_ASYNC, found.runtime, found, call)
+        return await self._follow(_ASYNC, runtime, found, call)
 
     async def _ask(
         self,
@@ -327,13 +334,11 @@ class Engine:
         if runtime is None or runtime.basis is not self._process.settings:
             self._runtime = runtime = self._resolver.resolve()
             # A loop must not wait for a store.
-            at_once = self.kind == "plain" or (
-                self.kind == "coroutine" and runtime.direct is not None
-            )
-            if at_once and self._owner is None:
-                self.hit = straight_line(runtime, self._process, self.counters)
-            else:
+            way = {"plain": NOW, "coroutine": AT_ONCE}.get(self.kind)
+            if way is None or self._owner is not None:
                 self.hit = ask_nobody
+            else:
+                self.hit = straight_line(runtime, self._process, self.counters, way=way)
         return runtime
 
 
@@ -353,6 +358,17 @@ def _by_hand(store: Store, work: str) -> Iterator[None]:
         raise StoreUnavailable(
             f"the {name} could not {work} ({kind}): try again when it is back"
         ) from error
+
+
+async def _waited(runtime: Runtime, digest: bytes, visit: Visit, read: Reading) -> Any:
+    """Return the answer to a call whose store takes its time, or an `Unanswered`."""
+    try:
+        data = await visit.aget_now(runtime.prefix + digest.hex())
+    except Exception as error:  # noqa: BLE001
+        return Unanswered(runtime, digest, visit, error=error)
+    if data is None:
+        return Unanswered(runtime, digest, visit)
+    return read(data, digest, visit)
 
 
 async def _ready(value: Any) -> Any:

@@ -16,6 +16,7 @@ from llmcache.backends.base import (
     Blameless,
     PartUnavailable,
     Store,
+    WouldWait,
     whose,
 )
 from llmcache.breaker import Breaker
@@ -47,6 +48,14 @@ class Visit(Protocol):
 
     async def aget_now(self, key: str) -> bytes | None:
         """Do as `get_now` for who awaits."""
+        ...
+
+    def get_at_once(self, key: str) -> bytes | None:
+        """Do as `get_now` for who must not wait.
+
+        Raises:
+            WouldWait: if it takes any time.
+        """
         ...
 
     async def set(self, port: Port, key: str, data: bytes, ttl: float) -> bool:
@@ -82,6 +91,9 @@ class DirectVisit:
 
     async def aget_now(self, key: str) -> bytes | None:
         return await _ASYNC.get(self._store, key)
+
+    def get_at_once(self, key: str) -> bytes | None:
+        return self._store.get(key)
 
     async def set(self, port: Port, key: str, data: bytes, ttl: float) -> bool:
         return await port.set(self._store, key, data, ttl)
@@ -126,6 +138,7 @@ class Guard:
     Attributes:
         name: the store's, for people.
         store: what is guarded.
+        get_at_once: looks up there what can be said at once.
         timeout: seconds that the store may add to one call.
         least: seconds without which it is not asked to store.
         long: seconds after which it has failed who stops waiting for it.
@@ -140,6 +153,7 @@ class Guard:
         name = type(store).__qualname__
         self.name = name
         self.store = store
+        self.get_at_once = _at_once(store)
         self.timeout = timeout
         self.least = timeout / 20
         self.long = timeout * LONG
@@ -192,13 +206,21 @@ class GuardedVisit:
         return await self._timed(guard.reads, port.get(guard.store, key, self._left))
 
     def get_now(self, key: str) -> bytes | None:
+        return self._look_up(self._guard.store.get, key)
+
+    def get_at_once(self, key: str) -> bytes | None:
+        return self._look_up(self._guard.get_at_once, key)
+
+    def _look_up(self, get: Callable[[str, float], bytes | None], key: str) -> bytes | None:
         guard = self._guard
         breaker, monotonic = guard.reads, guard.monotonic
         if breaker.is_open and breaker.turns_away():
             return None
         started = monotonic()
         try:
-            data = guard.store.get(key, self._left)
+            data = get(key, self._left)
+        except WouldWait:
+            raise
         except Exception as error:
             self._failed(breaker, error, self._spend(monotonic() - started))
             raise
@@ -303,6 +325,20 @@ class GuardedVisit:
     def _spend(self, seconds: float) -> float:
         self._left = max(self._left - seconds, 0.0)
         return seconds
+
+
+def _at_once(store: Store) -> Callable[[str, float], bytes | None]:
+    """Return how *store* looks up at once: not at all, if it then looks up in another way."""
+    for kind in type(store).__mro__:
+        if "get_at_once" in vars(kind):
+            return store.get_at_once
+        if "get" in vars(kind) or "aget" in vars(kind):
+            break
+    return _never
+
+
+def _never(key: str, within: float = inf) -> bytes | None:
+    raise WouldWait
 
 
 _guards: Final[WeakValueDictionary[int, Guard]] = WeakValueDictionary()

@@ -9,7 +9,7 @@ from math import inf
 from typing import Final, NamedTuple
 
 from llmcache import guard
-from llmcache.backends.base import Changes, Removal, Store, Usage
+from llmcache.backends.base import Changes, Removal, Store, Usage, WouldWait
 from llmcache.backends.copies import Copies
 from llmcache.backends.marks import Fills, Mark
 from llmcache.backends.memory import MemoryStore
@@ -202,6 +202,12 @@ class TieredVisit:
 
     async def aget_now(self, key: str) -> bytes | None:
         return await self.get(_ASYNC, key)
+
+    def get_at_once(self, key: str) -> bytes | None:
+        data = self._store.front(key)
+        if data is None:
+            raise WouldWait
+        return data
 
     async def set(self, port: Port, key: str, data: bytes, ttl: float) -> bool:
         marks = self._marks(key)

@@ -16,7 +16,7 @@ from stand_ins import FakeClock
 from twins import World, worlds
 
 from llmcache import StoreUnavailable, configure
-from llmcache.backends.base import Crowded, PartUnavailable, SlowTransfer, Store
+from llmcache.backends.base import Crowded, PartUnavailable, SlowTransfer, Store, WouldWait
 from llmcache.backends.memory import MemoryStore
 from llmcache.breaker import FIRST_PAUSE
 from llmcache.cache_backend import StoreBackend
@@ -57,6 +57,9 @@ class Slow(MemoryStore):
         self._work("delete", within)
         return super().delete(key)
 
+    def get_at_once(self, key: str, within: float = inf) -> bytes | None:
+        return self.get(key, within)
+
     async def aget(self, key: str, within: float = inf) -> bytes | None:
         return self.get(key, within)
 
@@ -80,19 +83,29 @@ class StraightPort(SyncPort):
     """Blocks, and looks up in a straight line."""
 
 
+class AtOncePort(SyncPort):
+    """Blocks, and does not wait for a look-up."""
+
+
 def get(visit: Visit, port: Port, key: str) -> Any:
-    if isinstance(port, StraightPort):
+    if isinstance(port, StraightPort | AtOncePort):
+        way = visit.get_now if isinstance(port, StraightPort) else visit.get_at_once
 
         async def look_up() -> bytes | None:
-            return visit.get_now(key)
+            return way(key)
 
         return look_up()
     return visit.get(port, key)
 
 
 @pytest.fixture(
-    params=[(SyncPort(), run_sync), (StraightPort(), run_sync), (AsyncPort(), asyncio.run)],
-    ids=["sync", "straight", "async"],
+    params=[
+        (SyncPort(), run_sync),
+        (StraightPort(), run_sync),
+        (AtOncePort(), run_sync),
+        (AsyncPort(), asyncio.run),
+    ],
+    ids=["sync", "straight", "at once", "async"],
 )
 def way(request: pytest.FixtureRequest) -> tuple[Port, Callable[[Any], Any]]:
     return request.param  # type: ignore[no-any-return]
@@ -495,3 +508,62 @@ def test_a_store_that_fails_is_seen_when_strict(world: World, store: Slow) -> No
     ask = world.cached(lambda text: text, backend=store, strict=True)
     with pytest.raises(TimeoutError):
         world.run(ask("hi"))
+
+
+class Unready(Slow):
+    """A store that never says anything at once."""
+
+    def get_at_once(self, key: str, within: float = inf) -> bytes | None:
+        raise WouldWait
+
+
+class Other(Slow):
+    """A store that looks up in another way than the one that says something at once."""
+
+    def get(self, key: str, within: float = inf) -> bytes | None:
+        return b"another way"
+
+
+class Awaited(Slow):
+    """A store that is awaited in another way than the one that says something at once."""
+
+    async def aget(self, key: str, within: float = inf) -> bytes | None:
+        return b"another way"
+
+
+class Minimal(Store):
+    """A store as authors write it."""
+
+    def get(self, key: str, within: float = inf) -> bytes | None:
+        return b"data"
+
+    def set(self, key: str, data: bytes, ttl: float, within: float = inf) -> bool:
+        raise NotImplementedError
+
+    def delete(self, key: str, within: float = inf) -> bool:
+        raise NotImplementedError
+
+    def clear(self, group: str) -> None:
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize("kind", [Unready, Other, Awaited])
+def test_what_would_have_to_be_waited_for_is_no_failure(kind: type[Slow], clock: FakeClock) -> None:
+    guard = Guard(kind(clock), clock.clock.monotonic)
+    for _ in range(100):
+        with pytest.raises(WouldWait):
+            GuardedVisit(guard).get_at_once("g:a")
+    assert not guard.reads.is_open
+
+
+def test_most_stores_say_nothing_at_once(clock: FakeClock) -> None:
+    with pytest.raises(WouldWait):
+        GuardedVisit(Guard(Minimal(), clock.clock.monotonic)).get_at_once("g:a")
+    with pytest.raises(WouldWait):
+        Minimal().get_at_once("g:a")
+
+
+def test_a_store_that_never_waits_says_everything_at_once(clock: FakeClock) -> None:
+    store = MemoryStore(clock=clock.clock)
+    store.set("g:a", b"data", 60)
+    assert visits(store, clock.clock.monotonic)().get_at_once("g:a") == b"data"

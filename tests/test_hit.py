@@ -13,10 +13,12 @@ from stand_ins import FakeClock
 from twins import World, worlds
 
 import llmcache
+from llmcache.backends.base import Store
 from llmcache.backends.memory import MemoryStore
-from llmcache.codec.frame import Entry
+from llmcache.codec.frame import Entry, Frame
 from llmcache.codec.tree import PLAIN
 from llmcache.hit import UNASKED, Unanswered, ask_nobody
+from llmcache.kept import Kept
 from llmcache.keys.request import Keyer
 from llmcache.policy import MAX_CLOCK_SKEW, judge
 
@@ -37,6 +39,142 @@ def test_a_hit_is_answered_in_a_straight_line(world: World) -> None:
     first, second = hit_of(ask)(("a",), {}), hit_of(ask)((), {"text": "a"})
     assert first == second == {"answer": "a"}
     assert first is not second
+    assert ask.cache.stats().hits == 2
+
+
+class Outside(Store):
+    """A store outside of this process: what it returns is new bytes each time."""
+
+    def __init__(self) -> None:
+        self.entries: dict[str, bytes] = {}
+        self.fails = False
+
+    def __llmcache_key__(self) -> str:
+        return "outside"
+
+    def get(self, key: str, within: float = math.inf) -> bytes | None:
+        if self.fails:
+            raise OSError
+        data = self.entries.get(key)
+        return None if data is None else bytes(bytearray(data))
+
+    def set(self, key: str, data: bytes, ttl: float, within: float = math.inf) -> bool:
+        self.entries[key] = bytes(data)
+        return True
+
+    def delete(self, key: str, within: float = math.inf) -> bool:
+        return self.entries.pop(key, None) is not None
+
+    def clear(self, group: str) -> None:
+        raise NotImplementedError
+
+    async def aget(self, key: str, within: float = math.inf) -> bytes | None:
+        await asyncio.sleep(0)
+        return self.get(key)
+
+
+class Ready(Outside):
+    """One that answers at once."""
+
+    def get_at_once(self, key: str, within: float = math.inf) -> bytes | None:
+        return self.get(key)
+
+
+outside = pytest.mark.parametrize("kind", [Outside, Ready])
+
+
+@worlds
+@outside
+def test_what_comes_from_outside_is_proven_once(
+    world: World, kind: type[Outside], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proofs = []
+    prove = Frame._prove
+    monkeypatch.setattr(Frame, "_prove", lambda *args: proofs.append(args) or prove(*args))
+    ask = world.cached(answer, backend=kind())
+    values = [world.run(ask("a")) for _ in range(5)]
+    assert values == [{"answer": "a"}] * 5
+    assert len({*map(id, values)}) == 5
+    assert ask.cache.stats().hits == 4
+    assert len(proofs) == 1
+
+
+@pytest.mark.parametrize(("kind", "is_answered"), [(Outside, False), (Ready, True)])
+def test_who_awaits_does_not_wait_for_what_is_said_at_once(
+    kind: type[Outside], is_answered: bool
+) -> None:
+    ask = World("async").cached(answer, backend=kind())
+    for _ in range(2):
+        asyncio.run(ask("a"))
+    found = hit_of(ask)(("a",), {})
+    if is_answered:
+        assert found == {"answer": "a"}
+    else:
+        assert found.read is not None
+        assert found.data is None
+
+
+@worlds
+@outside
+def test_what_has_changed_outside_is_proven_again(world: World, kind: type[Outside]) -> None:
+    store = kind()
+    ask = world.cached(answer, backend=store)
+    for _ in range(3):
+        world.run(ask("a"))
+    [(key, data)] = store.entries.items()
+    for place in (-1, 0, len(data) // 2):
+        spoilt = bytearray(data)
+        spoilt[place] ^= 1
+        store.entries[key] = bytes(spoilt)
+        assert world.run(ask("a")) == {"answer": "a"}
+        assert store.entries[key] != spoilt
+    stats = ask.cache.stats()
+    assert (stats.hits, stats.misses, stats.corrupt) == (2, 4, 3)
+
+
+@worlds
+@outside
+def test_what_is_gone_outside_is_a_miss(world: World, kind: type[Outside]) -> None:
+    store = kind()
+    ask = world.cached(answer, backend=store)
+    for _ in range(3):
+        world.run(ask("a"))
+    store.entries.clear()
+    assert world.run(ask("a")) == {"answer": "a"}
+    store.fails = True
+    assert world.run(ask("a")) == {"answer": "a"}
+    stats = ask.cache.stats()
+    assert (stats.hits, stats.misses, stats.errors) == (2, 3, 1)
+
+
+@worlds
+@outside
+def test_what_is_kept_is_as_old_as_it_is(
+    world: World, kind: type[Outside], clock: FakeClock
+) -> None:
+    ask = world.cached(answer, backend=kind(), ttl=10)
+    with llmcache.configure(clock=clock.clock):
+        for _ in range(3):
+            world.run(ask("a"))
+        clock.advance(10)
+        world.run(ask("a"))
+    stats = ask.cache.stats()
+    assert (stats.hits, stats.misses) == (2, 2)
+
+
+@worlds
+@outside
+@pytest.mark.parametrize("options", [{"encrypt": bytes(32)}, {"compress": "zlib"}], ids=str)
+def test_what_is_not_in_clear_is_not_kept(
+    world: World,
+    kind: type[Outside],
+    options: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Kept, "keep", lambda *_: pytest.fail("kept"))
+    ask = world.cached(lambda text: text, name="long", backend=kind(), **options)
+    for _ in range(3):
+        assert world.run(ask("a" * 20_000)) == "a" * 20_000
     assert ask.cache.stats().hits == 2
 
 

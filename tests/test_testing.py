@@ -497,6 +497,17 @@ class AlwaysLate(MemoryStore):
         return super().get(key)
 
 
+class OutOfDate(MemoryStore):
+    """Says at once what it had first."""
+
+    def __init__(self, clock: Any) -> None:
+        super().__init__(clock=clock)
+        self._first: dict[str, bytes | None] = {}
+
+    def get_at_once(self, key: str, within: float = inf) -> bytes | None:
+        return self._first.setdefault(key, self.get(key))
+
+
 CONTROLS: list[tuple[str, type[MemoryStore]]] = [
     ("test_it_is_a_store", HaltingStore),
     ("test_what_is_set_is_found", StillStore),
@@ -533,6 +544,7 @@ CONTROLS: list[tuple[str, type[MemoryStore]]] = [
     ("test_what_is_dropped_is_told_to_its_group_alone", TellsEverybody),
     ("test_what_is_dropped_is_told_to_its_group_alone", TellsNews),
     ("test_both_ways_lead_to_the_same_entries", TwoShelves),
+    ("test_what_is_said_at_once_is_the_same", OutOfDate),
     ("test_a_closed_store_opens_again", ClosesForEver),
     ("test_threads_see_the_last_set", RemembersPerThread),
     ("test_threads_see_the_last_set", LosesAmongThreads),

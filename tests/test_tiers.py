@@ -14,7 +14,7 @@ from stand_ins import FakeClock, in_threads
 from twins import World, worlds
 
 from llmcache import ConfigurationError
-from llmcache.backends.base import Changes, Store
+from llmcache.backends.base import Changes, Store, WouldWait
 from llmcache.backends.memory import MemoryStore
 from llmcache.guard import GuardedVisit
 from llmcache.policy import DEFAULT_TIER_TTL, Clock
@@ -618,3 +618,12 @@ def test_what_is_read_late_replaces_nothing_between(around: Any, how: str, when:
     assert caller.get("g:a") == b"old"
     assert caller.get("g:a") == expected
     assert seen == ([] if when == "before" else [expected])
+
+
+def test_only_what_is_in_memory_is_said_at_once(clock: FakeClock) -> None:
+    tiered = TieredStore(MemoryStore(clock=clock.clock), Server(clock), clock=clock.clock)
+    visit = visits(tiered, clock.clock.monotonic)()
+    with pytest.raises(WouldWait):
+        visit.get_at_once("g:a")
+    tiered.set("g:a", b"one", 60)
+    assert visit.get_at_once("g:a") == b"one"

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from math import inf
 from typing import NamedTuple, ParamSpec, Protocol, TypeAlias, TypeVar, runtime_checkable
 
-from llmcache.errors import StoreUnavailable
+from llmcache.errors import LLMCacheError, StoreUnavailable
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -23,6 +23,10 @@ DEFAULT_TIMEOUT = 0.1
 
 LONG = 1 / 4
 """Of the time that a store has, after which it says something that somebody stops waiting."""
+
+
+class WouldWait(LLMCacheError, BlockingIOError):
+    """The store cannot say anything at once."""
 
 
 class Blameless(TimeoutError):
@@ -146,6 +150,17 @@ class Store(Protocol):
     def clear(self, group: str) -> None:
         """Forget all keys of *group*."""
         ...
+
+    def get_at_once(self, key: str, within: float = inf) -> bytes | None:
+        """Do as `get`, where that takes no more time than an event loop can spare.
+
+        A class that has another `get` or `aget` than the one above it needs
+        another one of these as well, if any.
+
+        Raises:
+            WouldWait: if it does, as it does for most stores.
+        """
+        raise WouldWait
 
     def silence(self) -> float:
         """Return for how many seconds it has owed somebody an answer, ``inf`` if it cannot say.

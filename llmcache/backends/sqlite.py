@@ -12,7 +12,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Final, TypeVar
 
-from llmcache.backends.base import DEFAULT_TIMEOUT, Removal, Store, Usage
+from llmcache.backends.base import DEFAULT_TIMEOUT, Removal, Store, Usage, WouldWait
 from llmcache.backends.lone_thread import LoneThread
 from llmcache.backends.sqlite_entries import LOOK_UP, STEP, Dropped, Entries, Room, number
 from llmcache.backends.sqlite_link import Link, patiently
@@ -139,14 +139,24 @@ class SQLiteStore(Store):
         self._thread.stop(self._timeout)
         self._links.close()
 
-    async def aget(self, key: str, within: float = inf) -> bytes | None:
-        """Do as `get`, at once unless that would mean to wait."""
+    def get_at_once(self, key: str, within: float = inf) -> bytes | None:
+        """Do as `get`, unless that would mean to wait.
+
+        Raises:
+            WouldWait: if it would.
+        """
         link = self._links.mine.link
         if monotonic() < link.trusted_until or self._links.renew():
             try:
                 return self._look_up(link, key)
             except sqlite3.Error:
                 pass
+        raise WouldWait
+
+    async def aget(self, key: str, within: float = inf) -> bytes | None:
+        """Do as `get`, at once unless that would mean to wait."""
+        with suppress(WouldWait):
+            return self.get_at_once(key)
         deadline = self._deadline(within)
         data = await self._elsewhere(lambda: self._get(key, deadline), deadline)
         with suppress(sqlite3.Error, OSError):

@@ -194,20 +194,20 @@ class Frame:
         start = _BODY + meta
         if start > size:
             raise CorruptEntry("not as long as it says")
-        payload = data[start:]
+        entry = Entry(created, expires, ttl, took, flags, codec, data[_BODY:start])
+        payload, at = data, start
         if packing or flags & ENCRYPTED:
-            payload = self._unpack(payload, data[_CHECKSUM:start], flags, packing, plain)
+            payload = self._unpack(data[start:], data[_CHECKSUM:start], flags, packing, plain)
+            at = 0
         elif self.keyring is not None:
             raise UnreadableEntry("not encrypted")
-        if len(payload) != plain:
+        if len(payload) - at != plain:
             raise CorruptEntry("not as long as it says")
         if plain > self.max_plain:
             raise UnreadableEntry("larger than this function reads")
-        entry = Entry(created, expires, ttl, took, flags, codec, data[_BODY:start])
-        if type(data) is Sealed and not (packing or flags & ENCRYPTED):
+        if type(data) is Sealed and payload is data:
             data.proven = self, digest, entry, start
-            return entry, data, start
-        return entry, payload, 0
+        return entry, payload, at
 
     def _unpack(self, payload: bytes, head: bytes, flags: int, packing: int, plain: int) -> bytes:
         if plain > self.max_plain:

@@ -10,6 +10,7 @@ from math import inf
 
 import pytest
 
+from llmcache.backends.base import WouldWait
 from llmcache.backends.registry import check_backend
 from llmcache.testing.agreement import assert_stores_agree
 from llmcache.testing.caller import Caller
@@ -239,6 +240,15 @@ class StoreSuite(TogetherTests):
             store.set("g:a", b"three")
             other.clear("g")
             assert store.get("g:a") is None
+
+    def test_what_is_said_at_once_is_the_same(self, store: Caller) -> None:
+        for data in (b"one", None):
+            if data is None:
+                store.delete("g:a")
+            else:
+                store.set("g:a", data)
+            with suppress(WouldWait):
+                assert store.store.get_at_once("g:a") in self.answers(data)
 
     def test_a_closed_store_opens_again(self, store: Caller) -> None:
         store.close()
