@@ -87,10 +87,12 @@ class Fills:
     def end(self, mark: Mark, key: str) -> None:
         """Note that it is there, or taken out again."""
         with self._lock:
-            # What was begun before a fork is not known in it.
-            going = [other for other in self._going.pop(key, ()) if other is not mark]
-            if going:
-                self._going[key] = going
+            going = self._going.get(key, [])
+            # What was begun before a fork is not known in it. Others may have the same mark.
+            if mark in going:
+                going.remove(mark)
+            if not going:
+                self._going.pop(key, None)
             if not mark.holds:
                 # Who looked meanwhile may have seen it.
                 self._marks.spoil(key)

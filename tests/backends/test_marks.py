@@ -48,6 +48,18 @@ def test_fills_of_one_key_end_in_any_order(first: int) -> None:
     assert fills.is_sure(fills.mark("g:a"), "g:a")
 
 
+def test_two_fills_with_one_mark_are_two() -> None:
+    fills = Fills()
+    mark = fills.mark("g:a")
+    assert fills.begin(mark, "g:a")
+    assert fills.begin(mark, "g:a")
+    fills.spoil("g:a")
+    fills.end(mark, "g:a")
+    assert not fills.is_sure(fills.mark("g:a"), "g:a")
+    fills.end(mark, "g:a")
+    assert fills.is_sure(fills.mark("g:a"), "g:a")
+
+
 def test_what_was_begun_before_a_fork_is_not_known_in_it() -> None:
     fills = Fills()
     mark = fills.mark("g:a")
