@@ -8,7 +8,7 @@ from typing import Any, Final, TypeAlias
 import orjson
 
 from llmcache.errors import UncacheableArgument
-from llmcache.keys.fit import MAX_DEPTH, unusual
+from llmcache.keys.fit import unusual
 from llmcache.keys.walk import OPTIONS
 
 DigestOf: TypeAlias = "Callable[[tuple[Any, ...], Mapping[str, Any]], bytes | None]"
@@ -21,6 +21,8 @@ _OVERHEAD: Final = 200
 _LONGEST_REST: Final = 31
 _MOST_FAILURES: Final = 1 << 10
 
+# Far from where the canonical form ends, which counts in another way.
+_DEEPEST: Final = 64
 # Sorting would be a fifth of it.
 _OPTIONS: Final = OPTIONS ^ orjson.OPT_SORT_KEYS
 
@@ -93,7 +95,7 @@ def mark_of(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes | None:
     """Return the JSON of *args* and *kwargs*, ``None`` if they are more than that."""
     # suppress() would cost as much as orjson.
     try:
-        if unusual(kwargs, MAX_DEPTH) or (args and unusual(args, MAX_DEPTH)):
+        if unusual(kwargs, _DEEPEST) or (args and unusual(args, _DEEPEST)):
             return None
         return _dumps((args, kwargs), None, _OPTIONS)
     except (UncacheableArgument, orjson.JSONEncodeError):

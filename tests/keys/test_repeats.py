@@ -145,7 +145,7 @@ def nested_sets(depth: int) -> frozenset[Any]:
 @pytest.mark.parametrize(
     "value",
     [
-        pytest.param(nested(300), id="deep"),
+        pytest.param(nested(100), id="deep"),
         pytest.param(nested(50_000), id="very deep"),
         pytest.param(doubled(60), id="endless"),
         pytest.param(nested_sets(60), id="sets"),
