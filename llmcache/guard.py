@@ -329,12 +329,9 @@ class GuardedVisit:
 
 def _at_once(store: Store) -> Callable[[str, float], bytes | None]:
     """Return how *store* looks up at once: not at all, if it then looks up in another way."""
-    for kind in type(store).__mro__:
-        if "get_at_once" in vars(kind):
-            return store.get_at_once
-        if "get" in vars(kind) or "aget" in vars(kind):
-            break
-    return _never
+    ways = ({"get", "aget", "get_at_once"} & vars(kind).keys() for kind in type(store).__mro__)
+    own = next(filter(None, ways), set())
+    return store.get_at_once if "get_at_once" in own else _never
 
 
 def _never(key: str, within: float = inf) -> bytes | None:
