@@ -567,3 +567,14 @@ def test_a_store_that_never_waits_says_everything_at_once(clock: FakeClock) -> N
     store = MemoryStore(clock=clock.clock)
     store.set("g:a", b"data", 60)
     assert visits(store, clock.clock.monotonic)().get_at_once("g:a") == b"data"
+
+
+def test_who_awaits_is_turned_away_while_the_store_fails(store: Slow) -> None:
+    guard = Guard(store, store.clock.clock.monotonic)
+    store.fails.add("get")
+    for _ in range(3):
+        with suppress(TimeoutError):
+            asyncio.run(GuardedVisit(guard).aget_now("g:a"))
+    store.asked.clear()
+    assert asyncio.run(GuardedVisit(guard).aget_now("g:a")) is None
+    assert store.asked == []
