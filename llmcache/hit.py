@@ -168,9 +168,11 @@ def _reading(runtime: Runtime, counters: Counters) -> Reading:
 
     def remember(data: bytes, digest: bytes, entry: Entry, start: int) -> None:
         """Keep what the next hit needs of an entry that was read just now."""
+        sealed = data if type(data) is Sealed else kept.keep(digest, data)
+        if sealed is None:
+            return
         begins, ends = lifetime(entry.created, entry.expires, ttl)
         read_again, start = reader(entry.codec, data, start)
-        sealed = data if type(data) is Sealed else kept.keep(digest, data)
         sealed.memo = frame, digest, begins, ends, entry.duration, read_again, start
 
     return read

@@ -25,14 +25,14 @@ class Kept:
         self.entries: Final[dict[bytes, Sealed]] = {}
         self._room = _MOST_BYTES
 
-    def keep(self, digest: bytes, data: bytes) -> Sealed:
-        """Keep the entry for the key of *digest*, unless it is large, and return what is kept."""
-        copy = Sealed(data)
+    def keep(self, digest: bytes, data: bytes) -> Sealed | None:
+        """Keep the entry for the key of *digest*; return what is kept, ``None`` if it is large."""
         size = len(data) + _OVERHEAD
-        if size <= _LARGEST:
-            if size > self._room:
-                self.entries.clear()
-                self._room = _MOST_BYTES
-            self._room -= size
-            self.entries[digest] = copy
+        if size > _LARGEST:
+            return None
+        if size > self._room:
+            self.entries.clear()
+            self._room = _MOST_BYTES
+        self._room -= size
+        self.entries[digest] = copy = Sealed(data)
         return copy

@@ -134,6 +134,20 @@ def test_what_has_changed_outside_is_proven_again(world: World, kind: type[Outsi
 
 @worlds
 @outside
+def test_a_large_entry_from_outside_is_proven_each_time(
+    world: World, kind: type[Outside], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proofs = []
+    prove = Frame._prove
+    monkeypatch.setattr(Frame, "_prove", lambda *args: proofs.append(args) or prove(*args))
+    ask = world.cached(lambda text: text * 100_000, name="large", backend=kind())
+    for _ in range(4):
+        assert world.run(ask("a")) == "a" * 100_000
+    assert ask.cache.stats().hits == len(proofs) == 3
+
+
+@worlds
+@outside
 def test_what_is_gone_outside_is_a_miss(world: World, kind: type[Outside]) -> None:
     store = kind()
     ask = world.cached(answer, backend=store)
